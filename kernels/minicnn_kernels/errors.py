@@ -1,0 +1,24 @@
+"""The exceptions that kernels raise. `minicnn.errors` shows them to users and adds the rest."""
+
+
+class MiniCNNError(Exception):
+    """Base of every error that minicnn raises on purpose.
+
+    The message is one sentence for a person: the function, the argument, the numbers, the cure.
+    """
+
+
+class ShapeError(MiniCNNError, ValueError):
+    """Sizes that do not fit together."""
+
+
+class DTypeError(MiniCNNError, TypeError):
+    """Number types that do not fit together."""
+
+
+class DeviceError(MiniCNNError, ValueError):
+    """Arrays of one call that live on different devices."""
+
+
+class BackendError(MiniCNNError, RuntimeError):
+    """A kernel set that is unknown, cannot be used here, or fell back in strict mode."""

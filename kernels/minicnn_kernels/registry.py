@@ -1,0 +1,242 @@
+"""Which kernel sets exist, which one each device uses now, and what each overrides.
+
+Two levels: the type of an array tells the device, and the set selected for that device gives the
+kernels. The selection is one plain setting of the process: unlike a context variable it holds
+across notebook cells and threads.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from minicnn_kernels.errors import BackendError, DeviceError
+from minicnn_kernels.reference import PRIMITIVES, Kernels
+
+ENVIRONMENT_VARIABLE = "MINICNN_BACKEND"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One kernel set: its name, its device, how to load it, and in words what it is.
+
+    ``load(strict)`` returns the set, or raises ImportError or BackendError saying why it cannot be
+    used on this machine.
+    """
+
+    name: str
+    device: str
+    summary: str
+    load: Callable[[bool], Kernels]
+
+
+def _load_numpy(strict: bool) -> Kernels:
+    return Kernels(np, strict=strict)
+
+
+def _load_numba(strict: bool) -> Kernels:
+    from minicnn_kernels.numba_cpu import NumbaKernels
+
+    return NumbaKernels(np, strict=strict)
+
+
+def _load_cupy(strict: bool) -> Kernels:
+    from minicnn_kernels.cupy_set import CupyKernels
+
+    return CupyKernels(strict=strict)
+
+
+_backends: dict[str, Backend] = {}
+_loaded: dict[tuple[str, bool], Kernels] = {}
+_selected: dict[str, str] = {}
+_strict = False
+_lock = threading.RLock()
+
+
+def register(backend: Backend) -> None:
+    """Add a kernel set, or replace the one of that name."""
+    with _lock:
+        _backends[backend.name] = backend
+        for key in [key for key in _loaded if key[0] == backend.name]:
+            del _loaded[key]
+
+
+register(Backend("numpy", "cpu", "the reference, plain NumPy", _load_numpy))
+register(Backend("numba", "cpu", "compiled loops on every core", _load_numba))
+register(Backend("cupy", "cuda", "the reference on an NVIDIA GPU", _load_cupy))
+
+_DEFAULTS = {"cpu": ("numba", "numpy"), "cuda": ("cupy",)}
+
+
+def names() -> list[str]:
+    """Names of all kernel sets that minicnn knows, usable here or not."""
+    return list(_backends)
+
+
+def load(name: str, *, strict: bool | None = None) -> Kernels:
+    """Return the kernel set ``name``; raises `BackendError` where it cannot be used, saying why.
+
+    >>> load("numpy").name
+    'numpy'
+    """
+    strict = _strict if strict is None else strict
+    with _lock:
+        if (name, strict) not in _loaded:
+            backend = _find(name)
+            try:
+                _loaded[name, strict] = backend.load(strict)
+            except ImportError as error:
+                raise BackendError(
+                    f"use_backend: {name!r} ({backend.summary}) cannot be used here: {error}."
+                ) from error
+        return _loaded[name, strict]
+
+
+def availability() -> dict[str, str | None]:
+    """For each kernel set, None where it can be used and otherwise the reason why not."""
+    reasons: dict[str, str | None] = {}
+    for name in names():
+        try:
+            load(name)
+            reasons[name] = None
+        except BackendError as error:
+            reasons[name] = str(error)
+    return reasons
+
+
+class use_backend:
+    """Select the kernel set for its device: at once, and with ``with`` until the block ends.
+
+    ``name`` is one of `names`; ``strict`` turns every fallback to the reference into an error.
+
+    >>> with use_backend("numpy"):
+    ...     selected("cpu")
+    'numpy'
+    """
+
+    def __init__(self, name: str, *, strict: bool = False) -> None:
+        global _strict
+        device = load(name, strict=strict).device
+        with _lock:
+            self._before = (device, _selected.get(device), _strict)
+            _selected[device] = name
+            _strict = strict
+
+    def __enter__(self) -> use_backend:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        global _strict
+        device, name, strict = self._before
+        with _lock:
+            _strict = strict
+            if name is None:
+                _selected.pop(device, None)
+            else:
+                _selected[device] = name
+
+
+def selected(device: str = "cpu") -> str:
+    """Name of the kernel set that ``device`` ("cpu" or "cuda") uses now.
+
+    That is the one chosen with `use_backend`, else by the environment variable MINICNN_BACKEND,
+    else the fastest that loads.
+    """
+    with _lock:
+        if device not in _selected:
+            _selected[device] = _initial(device)
+        return _selected[device]
+
+
+def kernels(device: str = "cpu") -> Kernels:
+    """The kernel set that ``device`` uses now."""
+    return load(selected(device))
+
+
+def kernels_for(caller: str, arguments: Iterable[Any]) -> Kernels:
+    """The kernel set for the arrays among ``arguments``; all must be on one device.
+
+    Raises `DeviceError` naming the device of each array.
+    """
+    found = [(i, device_of(a)) for i, a in enumerate(arguments) if hasattr(a, "__array_priority__")]
+    devices = {device for _, device in found}
+    if len(devices) > 1:
+        where = ", ".join(f"argument {i} on {device}" for i, device in found)
+        raise DeviceError(f"{caller}: {where}; move them to one device with .to(device).")
+    return kernels(devices.pop() if devices else "cpu")
+
+
+def device_of(array: Any) -> str:
+    """ "cuda" for a CuPy array, "cpu" for a NumPy array."""
+    return "cpu" if isinstance(array, (np.ndarray, np.generic)) else _foreign_device(array)
+
+
+def _foreign_device(array: Any) -> str:
+    cupy = sys.modules.get("cupy")  # an array of CuPy exists only where CuPy is imported
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return "cuda"
+    raise DeviceError(
+        f"minicnn cannot use an array of type {type(array).__name__}; convert it to NumPy or CuPy."
+    )
+
+
+def describe() -> str:
+    """A table of the kernel sets: which can be used, and what each implements itself.
+
+    >>> print(describe().splitlines()[0])
+    numpy (cpu): the reference, plain NumPy
+    """
+    lines = []
+    for name, reason in availability().items():
+        backend = _backends[name]
+        lines.append(f"{name} ({backend.device}): {backend.summary}")
+        if reason is not None:
+            lines.append(f"  not available: {reason}")
+            continue
+        own = load(name, strict=False).overridden()
+        if own == PRIMITIVES:
+            lines.append(f"  implements all {len(own)} primitives")
+            continue
+        lines.append(f"  own ({len(own)}): {', '.join(sorted(own))}")
+        rest = PRIMITIVES - own
+        lines.append(f"  from the reference ({len(rest)}): {', '.join(sorted(rest))}")
+    return "\n".join(lines)
+
+
+def _find(name: str) -> Backend:
+    if name not in _backends:
+        import difflib
+
+        match = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+        hint = f"did you mean {match[0]!r}? " if match else ""
+        raise BackendError(
+            f"use_backend: unknown backend {name!r}; {hint}choose one of {', '.join(names())}."
+        )
+    return _backends[name]
+
+
+def _initial(device: str) -> str:
+    wanted = os.environ.get(ENVIRONMENT_VARIABLE)
+    if wanted and _find(wanted).device == device:
+        load(wanted)
+        return wanted
+    reasons = []
+    for name in _DEFAULTS[device]:
+        try:
+            load(name)
+            return name
+        except BackendError as error:
+            reasons.append(str(error))
+    raise BackendError(f"no kernel set can be used on {device}: {' '.join(reasons)}")

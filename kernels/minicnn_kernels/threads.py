@@ -1,0 +1,71 @@
+"""How many threads the CPU kernels use: one number for Numba's loops and for BLAS.
+
+The default is MINICNN_NUM_THREADS, else OMP_NUM_THREADS, else the cores that this process may use.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from minicnn_kernels.errors import MiniCNNError
+
+_chosen: int | None = None
+_blas_limit: Any = None  # threadpoolctl restores the old limit when this object dies
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that CPU kernels use.
+
+    >>> get_num_threads() >= 1
+    True
+    """
+    return _chosen if _chosen is not None else default_num_threads()
+
+
+def default_num_threads() -> int:
+    """The number of threads without `set_num_threads`: the environment's, else all usable cores."""
+    for variable in ("MINICNN_NUM_THREADS", "OMP_NUM_THREADS"):
+        first = os.environ.get(variable, "").split(",")[0].strip()
+        if first.isdigit() and int(first) > 0:
+            return int(first)
+    return usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; in a container they can be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_num_threads(count: int) -> None:
+    """Let CPU kernels, Numba's and BLAS's alike, use ``count`` threads from now on.
+
+    Raises an error unless ``count`` is between 1 and the number of usable cores.
+    """
+    global _chosen
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= usable_cores():
+        raise ThreadCountError(
+            f"set_num_threads: count is {count!r}; give a whole number from 1 to {usable_cores()}, "
+            "the cores that this process may use."
+        )
+    _chosen = count
+    apply_num_threads()
+
+
+def apply_num_threads() -> None:
+    """Bring BLAS, and Numba where it is loaded, to the chosen number of threads."""
+    global _blas_limit
+    import threadpoolctl
+
+    count = get_num_threads()
+    _blas_limit = threadpoolctl.threadpool_limits(limits=count, user_api="blas")
+    numba = sys.modules.get("numba")
+    if numba is not None:
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+
+
+class ThreadCountError(MiniCNNError, ValueError):
+    """A number of threads that this machine cannot give."""

@@ -1,0 +1,81 @@
+"""Every exception of minicnn, in one place.
+
+All derive from `MiniCNNError` and from the built-in exception that describes the mistake best, so
+that both ``except MiniCNNError`` and ``except ValueError`` do what one expects. The command line
+prints a `MiniCNNError` as one sentence and exits with code 2.
+
+>>> issubclass(ShapeError, MiniCNNError) and issubclass(ShapeError, ValueError)
+True
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from minicnn_kernels.errors import (
+    BackendError,
+    DeviceError,
+    DTypeError,
+    MiniCNNError,
+    ShapeError,
+)
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "CheckpointError",
+    "ConfigError",
+    "DTypeError",
+    "DataError",
+    "DeviceError",
+    "GraphError",
+    "MiniCNNError",
+    "NonFiniteError",
+    "ShapeError",
+    "StateDictError",
+    "nearest",
+]
+
+
+class ArgumentError(MiniCNNError, ValueError):
+    """A value outside the range that a function documents."""
+
+
+class GraphError(MiniCNNError, RuntimeError):
+    """A use of the autograd graph that cannot work: backward twice, or from a non-scalar."""
+
+
+class StateDictError(MiniCNNError, KeyError):
+    """A state dict that does not fit a module; the message lists every mismatch at once."""
+
+    def __str__(self) -> str:  # KeyError shows the repr of its argument
+        return str(self.args[0]) if self.args else ""
+
+
+class DataError(MiniCNNError, ValueError):
+    """A data file or array that cannot be used: corrupt, truncated, out of range, missing."""
+
+
+class CheckpointError(MiniCNNError, RuntimeError):
+    """A checkpoint that cannot be written or read."""
+
+
+class ConfigError(MiniCNNError, ValueError):
+    """A setting that is unknown or has a value that cannot be used."""
+
+
+class NonFiniteError(MiniCNNError, ArithmeticError):
+    """A loss that became NaN or infinite."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"did you mean 'x'? "`` for a misspelled name, or an empty string.
+
+    >>> nearest("restnet", ["resnet", "vgg16"])
+    "did you mean 'resnet'? "
+    >>> nearest("zzz", ["resnet", "vgg16"])
+    ''
+    """
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}? " if match else ""

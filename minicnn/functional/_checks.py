@@ -1,0 +1,41 @@
+"""Argument checks that several functions share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minicnn.errors import ArgumentError, ShapeError
+
+
+def check_map(x: Any, caller: str) -> tuple[int, int, int, int]:
+    """Return N, C, H, W of a batch of maps, or raise `ShapeError`."""
+    if len(x.shape) != 4:
+        cure = "add the batch axis with x[None]" if len(x.shape) == 3 else "reshape it"
+        raise ShapeError(
+            f"{caller}: x must be (N, C, H, W), but has {len(x.shape)} axes, shape {x.shape}; "
+            f"{cure}."
+        )
+    return x.shape
+
+
+def check_dim(dim: int, ndim: int, caller: str) -> int:
+    """Return the axis counted from the front, or raise `ShapeError`."""
+    if not -ndim <= dim < ndim:
+        raise ShapeError(
+            f"{caller}: dim is {dim}, but the tensor has {ndim} axes; use {-ndim} to {ndim - 1}."
+        )
+    return dim % ndim
+
+
+def check_probability(p: float, caller: str) -> float:
+    """Return p where it is between 0 and 1, or raise `ArgumentError`."""
+    if not 0.0 <= p <= 1.0:
+        raise ArgumentError(f"{caller}: p is {p!r}; give a probability from 0 to 1.")
+    return float(p)
+
+
+def check_reduction(reduction: str, caller: str) -> str:
+    """Return the name of a reduction, or raise `ArgumentError`."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ArgumentError(f"{caller}: reduction is {reduction!r}; use 'mean', 'sum' or 'none'.")
+    return reduction

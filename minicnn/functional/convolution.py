@@ -1,0 +1,96 @@
+"""Two-dimensional convolution: strided, padded, dilated, grouped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minicnn.autograd import Op, Tensor, apply
+from minicnn.errors import ShapeError
+from minicnn.functional._checks import check_map
+from minicnn_kernels.geometry import IntPair, Padding, Window2d
+from minicnn_kernels.reference import Array, Kernels
+
+
+class Conv2d(Op):
+    """Cross-correlation with a bank of filters."""
+
+    def __init__(self, window: Window2d, groups: int) -> None:
+        self.window = window
+        self.groups = groups
+
+    def forward(self, k: Kernels, x: Array, weight: Array, bias: Array | None) -> Array:
+        """x is saved for the weight's gradient, the weight for x's; no columns are kept."""
+        self.save(x if self.needs[1] else None, weight if self.needs[0] else None)
+        return k.conv2d(x, weight, bias, self.window, self.groups)
+
+    def backward(self, k: Kernels, gy: Array) -> Any:
+        """gx: gy correlated with the flipped filters; gw: x correlated with gy; gb: sum of gy."""
+        x, w = self.saved
+        gx = k.conv2d_grad_input(gy, w, self.window, self.groups) if self.needs[0] else None
+        gw = k.conv2d_grad_weight(gy, x, self.window, self.groups) if self.needs[1] else None
+        gb = k.conv2d_grad_bias(gy) if self.needs[2] else None
+        return gx, gw, gb
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntPair = 1,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolve maps with filters (cross-correlation: the filters are not flipped).
+
+    ::
+
+        y[n, f, i, j] = bias[f] + sum over c, u, v of
+                        weight[f, c, u, v] * x[n, g*C/G + c, i*SH - PH + u*DH, j*SW - PW + v*DW]
+
+    with g the group of filter f, and 0 outside the map. The output map has
+    ``OH = floor((H + 2*PH - DH*(KH-1) - 1) / SH) + 1`` rows, and OW columns likewise.
+
+    x : Tensor (N, C, H, W)
+    weight : Tensor (F, C / groups, KH, KW)
+    bias : Tensor (F,) or None
+    stride, dilation : a number, or (height, width)
+    padding : a number, a pair, "valid" (none) or "same" (OH, OW = H, W; stride 1 only)
+    groups : split channels and filters into this many independent parts (AlexNet's two GPUs)
+
+    Returns a Tensor (N, F, OH, OW). Saved for backward: x and weight. Raises `ShapeError`.
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", II.A.
+
+    >>> x = Tensor([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]]])
+    >>> conv2d(x, Tensor([[[[1.0, 0.0], [0.0, -1.0]]]])).array
+    array([[[[-4., -4.],
+             [-4., -4.]]]], dtype=float32)
+    """
+    check_map(x, "conv2d")
+    _check_filters(x, weight, bias, groups)
+    window = Window2d.of(x.shape[2:], weight.shape[2:], stride, padding, dilation, caller="conv2d")
+    return apply(Conv2d(window, groups), x, weight, bias)
+
+
+def _check_filters(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+    if len(weight.shape) != 4:
+        raise ShapeError(
+            f"conv2d: weight must be (F, C/groups, KH, KW), but has shape {weight.shape}."
+        )
+    C, F = x.shape[1], weight.shape[0]
+    if groups < 1 or F % groups or C % groups:
+        raise ShapeError(
+            f"conv2d: groups={groups} must divide both the {C} channels of x and the {F} filters "
+            "of weight."
+        )
+    expected = weight.shape[1] * groups
+    if expected != C:
+        raise ShapeError(
+            f"conv2d: x has {C} channels (x is {x.shape}) but weight expects {expected} (weight is "
+            f"{weight.shape}, groups={groups}). Build the layer with in_channels={C}, or pass "
+            f"input of {expected} channels."
+        )
+    if bias is not None and bias.shape != (F,):
+        raise ShapeError(
+            f"conv2d: bias is {bias.shape} but weight has {F} filters; bias must be ({F},)."
+        )

@@ -1,0 +1,141 @@
+"""Losses: softmax cross-entropy and mean squared error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minicnn.autograd import Op, Tensor, apply
+from minicnn.errors import ArgumentError, GraphError, ShapeError
+from minicnn.functional._checks import check_reduction
+from minicnn.functional.reduction import mean, sum
+from minicnn_kernels import registry
+from minicnn_kernels.reference import Array, Kernels
+
+
+class SoftmaxCrossEntropy(Op):
+    """-sum of q * log softmax(x), for each row."""
+
+    def forward(self, k: Kernels, x: Array, q: Array) -> Array:
+        """The softmax and q are saved."""
+        loss, p = k.softmax_cross_entropy(x, q)
+        self.save(p, q)
+        return loss
+
+    def backward(self, k: Kernels, gy: Array) -> Any:
+        """gx = gy * (softmax * sum(q) - q); q is a constant."""
+        p, q = self.saved
+        return k.softmax_cross_entropy_grad(gy, p, q), None
+
+
+def cross_entropy(
+    x: Tensor,
+    target: Any,
+    weight: Any = None,
+    *,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Softmax followed by cross-entropy, as one stable operation on logits.
+
+    With p = softmax(x) and K classes, the loss of row n is
+
+        -sum over c of weight[c] * q[n, c] * log p[n, c]
+
+    where q is the target distribution, mixed with the uniform one by ``label_smoothing`` e:
+    (1 - e) * q + e / K. Its gradient by the logits is p - q.
+
+    x : Tensor (N, K), logits: no softmax before this function
+    target : integers (N,) from 0 to K - 1, or probabilities (N, K)
+    weight : numbers (K,), the importance of each class; or None
+    reduction : "mean" (with ``weight`` and integers the weighted mean), "sum" or "none" -> (N,)
+
+    Saved for backward: softmax and q. Raises `ShapeError`; for a label out of range
+    `ArgumentError`. Source of the smoothing: Szegedy et al. 2016, section 7.
+
+    >>> round(cross_entropy(Tensor([[2.0, 1.0, 0.1]]), [0]).item(), 6)
+    0.41703
+    """
+    check_reduction(reduction, "cross_entropy")
+    if len(x.shape) != 2 or 0 in x.shape:
+        raise ShapeError(
+            f"cross_entropy: x must hold logits (N, K), N and K at least 1, but is {x.shape}."
+        )
+    if isinstance(target, Tensor) and target.requires_grad:
+        raise GraphError(
+            "cross_entropy: no gradient flows to the target; pass target.detach() to say so."
+        )
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ArgumentError(
+            f"cross_entropy: label_smoothing is {label_smoothing!r}; give a number from 0 to 1."
+        )
+    logits = x.array if isinstance(x, Tensor) else x
+    xp = registry.kernels_for("cross_entropy", (logits,)).xp
+    q, labels = _target_distribution(xp, logits, target)
+    if label_smoothing:
+        q = (1.0 - label_smoothing) * q + label_smoothing / x.shape[1]
+    total_weight = None
+    if weight is not None:
+        weight = _class_weights(xp, logits, weight)
+        q = q * weight
+        total_weight = None if labels is None else weight[labels].sum().item()
+    losses = apply(SoftmaxCrossEntropy(), x, q)
+    if reduction == "mean" and total_weight is not None:
+        return sum(losses) / total_weight
+    return {"mean": mean, "sum": sum, "none": lambda t: t}[reduction](losses)
+
+
+def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
+    """Squared error: the mean (or "sum", or "none") of (x - target)**2.
+
+    ``target`` must have the shape of x: a broadcast here is nearly always a mistake.
+
+    >>> mse_loss(Tensor([1.0, 2.0]), Tensor([1.0, 4.0])).item()
+    2.0
+    """
+    check_reduction(reduction, "mse_loss")
+    target = target if hasattr(target, "shape") else Tensor(target)
+    if x.shape != target.shape:
+        raise ShapeError(
+            f"mse_loss: x is {x.shape} but target is {target.shape}; they must be equal."
+        )
+    error = x - target
+    squared = error * error
+    return {"mean": mean, "sum": sum, "none": lambda t: t}[reduction](squared)
+
+
+def _target_distribution(xp: Any, logits: Array, target: Any) -> tuple[Array, Array | None]:
+    """The target as a distribution (N, K), and its labels where it was given as integers."""
+    N, K = logits.shape
+    values = xp.asarray(target.array if isinstance(target, Tensor) else target)
+    if values.dtype.kind == "f":
+        if values.shape != (N, K):
+            raise ShapeError(
+                f"cross_entropy: target holds probabilities of shape {values.shape}, but x is "
+                f"{logits.shape}; they must be equal (class numbers must be integers)."
+            )
+        return values.astype(logits.dtype), None
+    if values.shape != (N,):
+        raise ShapeError(
+            f"cross_entropy: target holds {values.shape} class numbers, but x has {N} rows (x is "
+            f"{logits.shape}); target must be ({N},)."
+        )
+    wrong = (values < 0) | (values >= K)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ArgumentError(
+            f"cross_entropy: target[{row}] is {int(values[row])}, but x has {K} classes; "
+            f"labels must be 0 to {K - 1}."
+        )
+    q = xp.zeros((N, K), logits.dtype)
+    q[xp.arange(N), values] = 1
+    return q, values
+
+
+def _class_weights(xp: Any, logits: Array, weight: Any) -> Array:
+    weight = xp.asarray(weight.array if isinstance(weight, Tensor) else weight, logits.dtype)
+    if weight.shape != (logits.shape[1],):
+        raise ShapeError(
+            f"cross_entropy: weight is {weight.shape}, but x has {logits.shape[1]} classes; "
+            "give one number a class."
+        )
+    return weight

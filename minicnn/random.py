@@ -1,0 +1,51 @@
+"""The one random generator of the process, for initial weights, dropout keys and defaults.
+
+It always lives on the CPU, so one seed gives one network on every backend. Data loading has
+generators of its own, derived from the loader's seed, so that it never disturbs this one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minicnn.errors import ArgumentError
+
+_generator = np.random.Generator(np.random.PCG64())
+
+
+def seed(value: int) -> None:
+    """Restart the generator from ``value``, a whole number >= 0.
+
+    >>> seed(1); a = next_key(); seed(1); a == next_key()
+    True
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ArgumentError(f"seed: value is {value!r}; give a whole number >= 0.")
+    _generator.bit_generator.state = np.random.PCG64(int(value)).state
+
+
+def generator() -> np.random.Generator:
+    """Return the process's generator; drawing from it advances it for everybody."""
+    return _generator
+
+
+def next_key() -> int:
+    """Draw a fresh 64-bit key, from which a kernel makes a random mask of any size."""
+    return int(_generator.integers(0, 2**64, dtype=np.uint64))
+
+
+def get_state() -> dict[str, Any]:
+    """Return the generator's state as plain data that JSON can hold."""
+    return dict(_generator.bit_generator.state)
+
+
+def set_state(state: dict[str, Any]) -> None:
+    """Continue from a state that `get_state` returned."""
+    try:
+        _generator.bit_generator.state = state
+    except (TypeError, ValueError, KeyError) as error:
+        raise ArgumentError(
+            f"set_state: not a state of the generator ({error}); pass what get_state returned."
+        ) from error
