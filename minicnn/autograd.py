@@ -15,16 +15,17 @@ backward passes them. Only first derivatives: backward works on raw arrays and b
 from __future__ import annotations
 
 import heapq
-import inspect
 import itertools
+import re
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from minicnn._checks import check_dtypes, check_gradient
 from minicnn.errors import DTypeError, GraphError, ShapeError
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
@@ -139,6 +140,18 @@ class Tensor:
             raise ShapeError("len: the tensor is a single number and has no length; use .item().")
         return self.shape[0]
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
         made = f", op={self.op.name}" if self.op else ""
@@ -196,7 +209,7 @@ class Tensor:
             gradient = registry.kernels_for("backward", (self.array,)).xp.ones_like(self.array)
         elif isinstance(gradient, Tensor):
             gradient = gradient.array
-        _check_gradient("backward: gradient", gradient, (self.shape, self.dtype))
+        check_gradient("backward: gradient", gradient, (self.shape, self.dtype))
         if self.op is None:
             _accumulate_leaf(self, gradient, fresh=False)
         else:
@@ -245,11 +258,7 @@ class Op:
     @property
     def name(self) -> str:
         """What error messages call the operation: the class name in snake case."""
-        letters = type(self).__name__
-        return "".join(
-            f"_{c.lower()}" if c.isupper() and i and not letters[i - 1].isupper() else c.lower()
-            for i, c in enumerate(letters)
-        )
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
 
     def forward(self, k: Kernels, *arrays: Any) -> Array:
         """Compute the result from raw arrays (numbers and None pass through) with kernel set k."""
@@ -278,7 +287,7 @@ def apply(op: Op, *arguments: Any) -> Tensor:
     grad_enabled = _thread.grad_enabled
     op.needs = tuple(grad_enabled and isinstance(a, Tensor) and a.requires_grad for a in arguments)
     k = registry.kernels_for(op.name, arrays)
-    _check_dtypes(op, arrays)
+    check_dtypes(op.name, op.forward, arrays)
     result = Tensor(op.forward(k, *arrays))
     if any(op.needs):
         op.parents = tuple(
@@ -360,7 +369,7 @@ def _step(op: Op, gy: Array) -> list[tuple[Op | Tensor, Array, bool]]:
     for i, (parent, spec, gx) in enumerate(zip(op.parents, op.specs, results, strict=True)):
         if parent is not None and spec is not None and gx is not None:
             gx = np.asarray(gx) if isinstance(gx, np.generic) else gx
-            _check_gradient(f"{op.name}: the gradient by argument {i}", gx, spec)
+            check_gradient(f"{op.name}: the gradient by argument {i}", gx, spec)
             others = (gy, *saved, *results[:i], *results[i + 1 :])
             steps.append((parent, gx, _is_fresh(gx, others)))
     op.saved, op.parents, op.freed = (), (), True
@@ -389,30 +398,3 @@ def _added(total: tuple[Array, bool], gx: Array) -> tuple[Array, bool]:
         array += gx
         return array, True
     return array + gx, True
-
-
-def _check_gradient(what: str, g: Array, spec: tuple[tuple[int, ...], Any]) -> None:
-    shape, dtype = spec
-    if getattr(g, "shape", None) != shape:
-        raise ShapeError(
-            f"{what} has shape {getattr(g, 'shape', type(g).__name__)}, but the tensor has "
-            f"{shape}; they must be equal."
-        )
-    if g.dtype != dtype:
-        raise DTypeError(
-            f"{what} is {g.dtype}, but the tensor is {dtype}; they must be equal "
-            "(a NumPy float64 scalar in the formula is the usual cause)."
-        )
-
-
-def _check_dtypes(op: Op, arrays: list[Any]) -> None:
-    floats = {a.dtype for a in arrays if hasattr(a, "dtype") and a.dtype.kind == "f"}
-    if len(floats) > 1:
-        names = list(inspect.signature(op.forward).parameters)[1:]
-        names += [f"argument {i}" for i in range(len(names), len(arrays))]
-        listed = ", ".join(
-            f"{name} is {a.dtype} {a.shape}"
-            for name, a in zip(names, arrays, strict=False)
-            if hasattr(a, "dtype") and a.dtype.kind == "f"
-        )
-        raise DTypeError(f"{op.name}: {listed}; convert them to one dtype with .astype().")

@@ -32,6 +32,7 @@ __all__ = [
     "GraphError",
     "MiniCNNError",
     "NonFiniteError",
+    "OutOfRangeError",
     "ShapeError",
     "StateDictError",
     "nearest",
@@ -63,6 +64,10 @@ class CheckpointError(MiniCNNError, RuntimeError):
 
 class ConfigError(MiniCNNError, ValueError):
     """A setting that is unknown or has a value that cannot be used."""
+
+
+class OutOfRangeError(MiniCNNError, IndexError):
+    """An index beyond the end of an axis."""
 
 
 class NonFiniteError(MiniCNNError, ArithmeticError):

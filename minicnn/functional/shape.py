@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minicnn.autograd import Op, Tensor, apply, tensor_method
-from minicnn.errors import ArgumentError, ShapeError
+from minicnn.errors import ArgumentError, OutOfRangeError, ShapeError
 from minicnn.functional._checks import check_dim
 from minicnn_kernels.reference import Array, Kernels
 
@@ -182,7 +182,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     try:
         return apply(Getitem(plain), x)
     except IndexError as error:
-        raise ShapeError(f"getitem: {error}; the tensor has shape {x.shape}.") from None
+        raise OutOfRangeError(f"getitem: {error}; the tensor has shape {x.shape}.") from None
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

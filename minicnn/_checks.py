@@ -1,0 +1,36 @@
+"""What autograd checks at every op: dtypes on the way forward, gradients on the way back."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from minicnn.errors import DTypeError, ShapeError
+
+
+def check_dtypes(op: str, forward: Callable[..., Any], arrays: list[Any]) -> None:
+    """Raise `DTypeError` where floating-point arguments differ, naming each of them."""
+    floats = [(i, a) for i, a in enumerate(arrays) if getattr(a, "dtype", None) is not None]
+    floats = [(i, a) for i, a in floats if a.dtype.kind == "f"]
+    if len({a.dtype for _, a in floats}) > 1:
+        names = dict(enumerate(list(inspect.signature(forward).parameters)[1:]))
+        listed = ", ".join(
+            f"{names.get(i, f'argument {i}')} is {a.dtype} {a.shape}" for i, a in floats
+        )
+        raise DTypeError(f"{op}: {listed}; convert them to one dtype with .astype().")
+
+
+def check_gradient(what: str, g: Any, spec: tuple[tuple[int, ...], Any]) -> None:
+    """Raise where a gradient has not the shape and dtype of its tensor."""
+    shape, dtype = spec
+    if getattr(g, "shape", None) != shape:
+        raise ShapeError(
+            f"{what} has shape {getattr(g, 'shape', type(g).__name__)}, but the tensor has "
+            f"{shape}; they must be equal."
+        )
+    if g.dtype != dtype:
+        raise DTypeError(
+            f"{what} is {g.dtype}, but the tensor is {dtype}; they must be equal "
+            "(a NumPy float64 scalar in the formula is the usual cause)."
+        )
