@@ -8,9 +8,10 @@
 array([[1., 0., 1.]], dtype=float32)
 """
 
-from minicnn import errors, functional, random
+from minicnn import data, errors, functional, inspect, models, nn, optim, random, training
 from minicnn.autograd import Op, Tensor, apply, is_grad_enabled, no_grad, tensor
 from minicnn.random import seed
+from minicnn.training.trainer import Trainer
 from minicnn.version import __version__
 from minicnn_kernels.registry import describe, use_backend
 from minicnn_kernels.threads import get_num_threads, set_num_threads
@@ -18,17 +19,24 @@ from minicnn_kernels.threads import get_num_threads, set_num_threads
 __all__ = [
     "Op",
     "Tensor",
+    "Trainer",
     "__version__",
     "apply",
+    "data",
     "describe",
     "errors",
     "functional",
     "get_num_threads",
+    "inspect",
     "is_grad_enabled",
+    "models",
+    "nn",
     "no_grad",
+    "optim",
     "random",
     "seed",
     "set_num_threads",
     "tensor",
+    "training",
     "use_backend",
 ]

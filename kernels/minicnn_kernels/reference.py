@@ -48,6 +48,7 @@ class Kernels:
 
     name = "numpy"
     device = "cpu"
+    gives_threads_to_blas = True  # False for sets whose own loops use the cores
 
     def __init__(self, xp: Any = np, *, strict: bool = False) -> None:
         self.xp = xp

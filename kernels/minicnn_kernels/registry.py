@@ -19,6 +19,7 @@ import numpy as np
 
 from minicnn_kernels.errors import BackendError, DeviceError
 from minicnn_kernels.reference import PRIMITIVES, Kernels
+from minicnn_kernels.threads import give_threads_to_blas
 
 ENVIRONMENT_VARIABLE = "MINICNN_BACKEND"
 
@@ -126,8 +127,8 @@ class use_backend:
         device = load(name, strict=strict).device
         with _lock:
             self._before = (device, _selected.get(device), _strict)
-            _selected[device] = name
             _strict = strict
+            _select(device, name)
 
     def __enter__(self) -> use_backend:
         return self
@@ -145,7 +146,7 @@ class use_backend:
             if name is None:
                 _selected.pop(device, None)
             else:
-                _selected[device] = name
+                _select(device, name)
 
 
 def selected(device: str = "cpu") -> str:
@@ -156,7 +157,7 @@ def selected(device: str = "cpu") -> str:
     """
     with _lock:
         if device not in _selected:
-            _selected[device] = _initial(device)
+            _select(device, _initial(device))
         return _selected[device]
 
 
@@ -225,6 +226,12 @@ def _find(name: str) -> Backend:
             f"use_backend: unknown backend {name!r}; {hint}choose one of {', '.join(names())}."
         )
     return _backends[name]
+
+
+def _select(device: str, name: str) -> None:
+    _selected[device] = name
+    if device == "cpu":
+        give_threads_to_blas(load(name).gives_threads_to_blas)
 
 
 def _initial(device: str) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minicnn.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _MAX_PIXELS = 100_000_000  # beyond this a small file is more likely a bomb than a photo
 
@@ -51,11 +55,10 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> np.ndarr
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _flat(picture: object, channels: int) -> object:
+def _flat(picture: Image.Image, channels: int) -> Image.Image:
     """Gray or RGB without transparency and with 8 bits a channel."""
     from PIL import Image
 
-    assert isinstance(picture, Image.Image)  # Pillow's own functions are loosely typed
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         values = np.asarray(picture, np.float64)
         top = 65535.0 if picture.mode.startswith("I") else max(float(values.max()), 1e-12)

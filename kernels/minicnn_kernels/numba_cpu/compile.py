@@ -1,0 +1,114 @@
+"""How every loop of this set is compiled: one decorator, one cache, one line for the waiting user.
+
+A kernel is a function of contiguous arrays and plain numbers. Its outer loop is a `prange` over
+independent tasks (a plane of a map, a row of columns, a number), and each task writes cells that no
+other task touches: no races, and the same result for every number of threads.
+
+Compiling takes 0.2 to 1.5 s for each kernel and dtype, on its first call. Numba keeps the machine
+code on disk: in ``NUMBA_CACHE_DIR`` if set, else in the ``__pycache__`` beside the module, else,
+where the installation is read-only, in the user's cache directory (``~/.cache/numba`` on Linux).
+Where none of them can be written, each process compiles anew. Numba notices a changed source file,
+but only that of the kernel itself: a helper belongs into the file of its kernels, and after a
+change of the options below the cache must be emptied.
+
+Conventions of the loops
+    - Positions computed from offsets are ``uint64``. For a signed index Numba adds the code that
+      lets ``x[-1]`` mean the last element, which keeps LLVM from vectorising: a shifted row is read
+      9 times slower. Numba makes uint64 + int64 a float64, so both sides of a sum are converted.
+    - Scalar loops only: array expressions inside a `prange` compile slowly.
+    - No BLAS inside a `prange`, whose threads would start more threads.
+
+Fast-math may contract, reorder and drop signs of zero, but NaN and infinity keep their meaning.
+
+GNU OpenMP ends a forked child that runs a kernel after its parent did: start such processes with
+"spawn", or keep kernels out of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+# Read by the OpenMP runtime when it loads: its idle threads sleep instead of taking the cores that
+# BLAS and the next Python code need.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numba
+import numpy as np
+from numba.core import event
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+int64: Any = numba.int64  # Any: in a kernel a conversion, to a type checker the type itself
+uint64: Any = numba.uint64
+
+FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
+
+
+def _has_thread_safe_layer() -> bool:
+    """Whether two Python threads may be in kernels at once: Numba's own "workqueue" dies of it."""
+    if getattr(numba.config, "THREADING_LAYER", None) == "workqueue":
+        return False
+    for pool in ("omppool", "tbbpool"):
+        try:
+            importlib.import_module(f"numba.np.ufunc.{pool}")
+        except ImportError:
+            continue
+        return True
+    return False
+
+
+# The last option makes 1/0 infinity, as in NumPy, where Numba would raise.
+_SERIAL: dict[str, Any] = {
+    "nogil": _has_thread_safe_layer(),
+    "fastmath": FAST_MATH,
+    "error_model": "numpy",
+}
+
+
+def kernel(function: Callable[..., None]) -> Any:
+    """Compile ``function`` with its `prange` on all threads."""
+    return _cached(function, parallel=True)
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """Compile ``function`` to be called from kernels of the same file."""
+    return _cached(function)
+
+
+def _cached(function: Callable[..., Any], **options: Any) -> Any:
+    try:
+        return numba.njit(cache=True, **_SERIAL, **options)(function)
+    except RuntimeError:  # Numba found no directory that it can write to
+        return numba.njit(**_SERIAL, **options)(function)
+
+
+class _Announcement(event.Listener):
+    """Tells the user once why the first step takes so long. Code from the cache stays silent."""
+
+    made = False
+
+    def on_start(self, event: event.Event) -> None:
+        ours = event.data["dispatcher"].__module__.startswith(__package__)
+        if ours and not self.made:
+            self.made = True
+            line = "minicnn: compiling kernels (first use, cached afterwards) ..."
+            print(line, file=sys.stderr, flush=True)
+
+    def on_end(self, event: event.Event) -> None:
+        """Nothing to say."""
+
+
+event.register("numba:compile", _Announcement())
+
+
+def flat(x: Array, size: int) -> Array:
+    """``x`` as the contiguous vector of ``size`` numbers that kernels take; an error if it is not.
+
+    >>> flat(np.ones((2, 3)).T, 6).shape
+    (6,)
+    """
+    return np.ascontiguousarray(x).reshape(size)

@@ -1,0 +1,132 @@
+"""The class that puts the compiled loops in the place of the reference's array code.
+
+The functions of the modules beside this one have the names and arguments of the primitives; `loop`
+turns one into a method that first looks whether it serves the arguments. Its loops take arrays of
+one dtype, float32 or float64. Anything else goes to the reference, and in strict mode is an error.
+
+Some calls go to the reference silently, because array code is as good for them: a few operations on
+fewer than `SMALL` numbers take less time than starting the threads, and the mean of a whole plane,
+the one bin of global average pooling, is a single call of NumPy.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minicnn_kernels.numba_cpu import (
+    blas_convolution,
+    columns,
+    elementwise,
+    normalization,
+    pooling,
+)
+from minicnn_kernels.reference import Kernels
+
+COMPILED = {np.dtype(np.float32), np.dtype(np.float64)}
+SMALL = 2**14
+
+Arguments = Sequence[Any]
+
+
+def loop(
+    function: Callable[..., Any],
+    arrays: int,
+    in_place: Sequence[int] = (),
+    skip: Callable[[Arguments], bool] = lambda arguments: False,
+) -> Any:
+    """The method that runs ``function`` where it serves the arguments, and else the reference.
+
+    The first ``arrays`` arguments must have one compiled dtype, and those at ``in_place`` must be
+    contiguous. ``skip`` tells the arguments for which the reference is the better implementation.
+    """
+    name = function.__name__
+    reference = getattr(Kernels, name)
+    signature = inspect.signature(function)
+
+    @functools.wraps(reference)
+    def method(self: Kernels, *args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            args = signature.bind(*args, **kwargs).args
+        if skip(args):
+            return reference(self, *args)
+        reason = _refusal(args, arrays, in_place)
+        if reason is not None:
+            self.fall_back(name, reason)
+            return reference(self, *args)
+        return function(*args)
+
+    return method
+
+
+def _refusal(args: Arguments, arrays: int, in_place: Sequence[int]) -> str | None:
+    """Why the loops do not serve these arguments, or None where they do."""
+    dtypes = {a.dtype for a in args[:arrays] if a is not None}
+    if len(dtypes) > 1 or not dtypes <= COMPILED:
+        names = " and ".join(sorted(map(str, dtypes)))
+        return f"its loops take float32 or float64 throughout, not {names}"
+    if not all(args[i] is None or args[i].flags.c_contiguous for i in in_place):
+        return "an array to update in place is not contiguous"
+    return None
+
+
+def _small(args: Arguments) -> bool:
+    return bool(args[0].size < SMALL)
+
+
+def _few(args: Arguments) -> bool:
+    return bool(args[0] < SMALL)
+
+
+def _empty(args: Arguments) -> bool:
+    return bool(args[0].size == 0)
+
+
+def _one_bin(args: Arguments) -> bool:
+    return tuple(args[1]) == (1, 1)
+
+
+def _one_bin_grad(args: Arguments) -> bool:
+    return bool(args[0].shape[2:] == (1, 1))
+
+
+class NumbaKernels(Kernels):
+    """The reference with its slow primitives replaced by parallel compiled loops."""
+
+    name = "numba"
+    gives_threads_to_blas = False
+
+    im2col = loop(columns.im2col, 1)
+    col2im = loop(columns.col2im, 1)
+    conv2d = loop(blas_convolution.conv2d, 3)
+    conv2d_grad_input = loop(blas_convolution.conv2d_grad_input, 2)
+    conv2d_grad_weight = loop(blas_convolution.conv2d_grad_weight, 2)
+    conv2d_grad_bias = loop(blas_convolution.conv2d_grad_bias, 1)
+
+    max_pool2d = loop(pooling.max_pool2d, 1)
+    min_pool2d = loop(pooling.min_pool2d, 1)
+    max_pool2d_grad = loop(pooling.max_pool2d_grad, 1)
+    weighted_pool2d = loop(pooling.weighted_pool2d, 1)
+    weighted_pool2d_grad = loop(pooling.weighted_pool2d_grad, 1)
+    adaptive_avg_pool2d = loop(pooling.adaptive_avg_pool2d, 1, skip=_one_bin)
+    adaptive_avg_pool2d_grad = loop(pooling.adaptive_avg_pool2d_grad, 1, skip=_one_bin_grad)
+
+    batch_norm_train = loop(normalization.batch_norm_train, 3, skip=_empty)
+    batch_norm_grad = loop(normalization.batch_norm_grad, 5)
+    batch_norm_eval = loop(normalization.batch_norm_eval, 5)
+    batch_norm_eval_grad = loop(normalization.batch_norm_eval_grad, 5)
+    local_response_norm = loop(normalization.local_response_norm, 1)
+    local_response_norm_grad = loop(normalization.local_response_norm_grad, 3)
+
+    relu = loop(elementwise.relu, 1, skip=_small)
+    relu_grad = loop(elementwise.relu_grad, 2, skip=_small)
+    leaky_relu = loop(elementwise.leaky_relu, 1, skip=_small)
+    leaky_relu_grad = loop(elementwise.leaky_relu_grad, 2, skip=_small)
+    dropout = loop(elementwise.dropout, 1, skip=_small)
+    random_keep = loop(elementwise.random_keep, 0, skip=_few)
+    sgd_step = loop(elementwise.sgd_step, 3, in_place=(0, 2), skip=_small)
+    adam_step = loop(elementwise.adam_step, 4, in_place=(0, 2, 3), skip=_small)

@@ -1,0 +1,224 @@
+"""Pooling: one task for each plane (n, c), so that overlapping windows add up without races.
+
+Most loops run tap by tap (see `taps`): a row of outputs whose tap lies on the map is updated in
+place from a row of the map. A plane and its output stay in the first-level cache for all KH*KW
+turns, so memory sees the map once. The gradient of max pooling runs output by output instead: each
+sends its number to one cell.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numba import prange
+
+from minicnn_kernels.geometry import Window2d, adaptive_bins
+from minicnn_kernels.numba_cpu.compile import Array, flat, helper, int64, kernel, uint64
+from minicnn_kernels.numba_cpu.taps import Steps, rectangles, steps, tap_offsets
+from minicnn_kernels.reference import tap_dtype
+
+
+def max_pool2d(x: Array, window: Window2d) -> tuple[Array, Array]:
+    """See `Kernels.max_pool2d`."""
+    return _select(x, window, 1)
+
+
+def min_pool2d(x: Array, window: Window2d) -> tuple[Array, Array]:
+    """See `Kernels.min_pool2d`."""
+    return _select(x, window, -1)
+
+
+def max_pool2d_grad(gy: Array, tap: Array, window: Window2d) -> Array:
+    """See `Kernels.max_pool2d_grad`."""
+    N, C = gy.shape[:2]
+    outputs = N * C * window.oh * window.ow
+    gx = np.empty((N, C, window.h, window.w), gy.dtype)
+    gy, tap = flat(gy, outputs), flat(tap, outputs)
+    sizes = window.h, window.w, window.sh, window.sw, window.oh, window.ow
+    _select_pool2d_grad(gy, tap, tap_offsets(window), sizes, gx.reshape(-1))
+    return gx
+
+
+def weighted_pool2d(x: Array, taps: Array, scale: Array, window: Window2d) -> Array:
+    """See `Kernels.weighted_pool2d`."""
+    N, C = x.shape[:2]
+    y = np.empty((N, C, window.oh, window.ow), x.dtype)
+    weights, scale = _weights(taps, scale, window, x.dtype)
+    x = flat(x, N * C * window.h * window.w)
+    _weighted_pool2d(x, weights, scale, rectangles(window), steps(window), y.reshape(-1))
+    return y
+
+
+def weighted_pool2d_grad(gy: Array, taps: Array, scale: Array, window: Window2d) -> Array:
+    """See `Kernels.weighted_pool2d_grad`."""
+    N, C = gy.shape[:2]
+    gx = np.empty((N, C, window.h, window.w), gy.dtype)
+    weights, scale = _weights(taps, scale, window, gy.dtype)
+    gy = flat(gy, N * C * window.oh * window.ow)
+    _weighted_pool2d_grad(gy, weights, scale, rectangles(window), steps(window), gx.reshape(-1))
+    return gx
+
+
+def adaptive_avg_pool2d(x: Array, output_size: tuple[int, int]) -> Array:
+    """See `Kernels.adaptive_avg_pool2d`."""
+    N, C, H, W = x.shape
+    y = np.empty((N, C, *output_size), x.dtype)
+    rows, columns = _bins(H, output_size[0]), _bins(W, output_size[1])
+    _adaptive_avg_pool2d(flat(x, x.size), rows, columns, H, W, y.reshape(-1))
+    return y
+
+
+def adaptive_avg_pool2d_grad(gy: Array, size: tuple[int, int]) -> Array:
+    """See `Kernels.adaptive_avg_pool2d_grad`."""
+    N, C, OH, OW = gy.shape
+    gx = np.empty((N, C, *size), gy.dtype)
+    rows, columns = _bins(size[0], OH), _bins(size[1], OW)
+    _adaptive_avg_pool2d_grad(flat(gy, gy.size), rows, columns, *size, gx.reshape(-1))
+    return gx
+
+
+def _select(x: Array, window: Window2d, sign: int) -> tuple[Array, Array]:
+    """The value of each window whose product with ``sign`` is largest, and its tap."""
+    N, C = x.shape[:2]
+    y = np.empty((N, C, window.oh, window.ow), x.dtype)
+    tap = np.empty(y.shape, tap_dtype(window))
+    x, factor = flat(x, N * C * window.h * window.w), x.dtype.type(sign)
+    _select_pool2d(x, rectangles(window), steps(window), factor, y.reshape(-1), tap.reshape(-1))
+    return y, tap
+
+
+def _weights(
+    taps: Array, scale: Array, window: Window2d, dtype: np.dtype[np.floating]
+) -> tuple[Array, Array]:
+    taps, scale = np.asarray(taps, dtype), np.asarray(scale, dtype)
+    return flat(taps, window.taps), flat(scale, window.oh * window.ow)
+
+
+@functools.lru_cache(maxsize=256)
+def _bins(size: int, bins: int) -> Array:
+    """First cell and end of each bin."""
+    bounds = np.array([(b.start, b.stop) for b in adaptive_bins(size, bins)])
+    bounds.flags.writeable = False
+    return bounds
+
+
+@helper
+def _keep_better(value: float, at: int, label: int, sign: float, y: Array, tap: Array) -> None:
+    """A larger value or the first NaN, the one value unequal to itself, replaces y[at]."""
+    best = y[at]
+    if not ((sign * value <= sign * best) | (best != best)):
+        y[at] = value
+        tap[at] = label
+
+
+@kernel
+def _select_pool2d(x: Array, taps: Array, steps: Steps, sign: float, y: Array, tap: Array) -> None:
+    cells, row_step, column_step, outputs, OW = steps
+    for plane in prange(len(y) // outputs):
+        start = int64(plane) * outputs
+        for o in range(uint64(outputs)):
+            y[uint64(start) + o] = sign * -math.inf
+            tap[uint64(start) + o] = 0
+        for k in range(len(taps)):
+            label = tap.dtype.type(k)
+            for row in range(taps[k, 0]):
+                source = uint64(int64(plane) * cells + taps[k, 2] + row * row_step)
+                target = uint64(start + taps[k, 3] + row * OW)
+                if column_step == 2:  # as a constant, the usual stride of pooling is vectorised
+                    for o in range(uint64(taps[k, 1])):
+                        _keep_better(x[source + o * uint64(2)], target + o, label, sign, y, tap)
+                else:
+                    step = uint64(column_step)
+                    for o in range(uint64(taps[k, 1])):
+                        _keep_better(x[source + o * step], target + o, label, sign, y, tap)
+
+
+@kernel
+def _select_pool2d_grad(
+    gy: Array, tap: Array, offsets: Array, sizes: tuple[int, ...], gx: Array
+) -> None:
+    H, W, SH, SW, OH, OW = sizes
+    for plane in prange(len(gx) // (H * W)):
+        start = int64(plane) * H * W
+        for o in range(uint64(H * W)):
+            gx[uint64(start) + o] = 0
+        for oh in range(OH):
+            for ow in range(OW):
+                o = uint64((int64(plane) * OH + oh) * OW + ow)
+                k = uint64(tap[o])
+                row, column = oh * SH + offsets[0, k], ow * SW + offsets[1, k]
+                if 0 <= row < H and 0 <= column < W:  # a window of -inf alone may name padding
+                    gx[uint64(start + row * W + column)] += gy[o]
+
+
+@kernel
+def _weighted_pool2d(
+    x: Array, weights: Array, scale: Array, taps: Array, steps: Steps, y: Array
+) -> None:
+    cells, row_step, column_step, outputs, OW = steps
+    for plane in prange(len(y) // outputs):
+        start = int64(plane) * outputs
+        for o in range(uint64(outputs)):
+            y[uint64(start) + o] = 0
+        for k in range(len(taps)):
+            for row in range(taps[k, 0]):
+                source = uint64(int64(plane) * cells + taps[k, 2] + row * row_step)
+                target = uint64(start + taps[k, 3] + row * OW)
+                for o in range(uint64(taps[k, 1])):
+                    y[target + o] += weights[k] * x[source + o * uint64(column_step)]
+        for o in range(uint64(outputs)):
+            y[uint64(start) + o] *= scale[o]
+
+
+@kernel
+def _weighted_pool2d_grad(
+    gy: Array, weights: Array, scale: Array, taps: Array, steps: Steps, gx: Array
+) -> None:
+    cells, row_step, column_step, outputs, OW = steps
+    for plane in prange(len(gx) // cells):
+        start = int64(plane) * cells
+        for o in range(uint64(cells)):
+            gx[uint64(start) + o] = 0
+        for k in range(len(taps)):
+            for row in range(taps[k, 0]):
+                at = uint64(taps[k, 3] + row * OW)
+                source = uint64(int64(plane) * outputs) + at
+                target = uint64(start + taps[k, 2] + row * row_step)
+                for o in range(uint64(taps[k, 1])):
+                    share = weights[k] * (scale[at + o] * gy[source + o])
+                    gx[target + o * uint64(column_step)] += share
+
+
+@kernel
+def _adaptive_avg_pool2d(x: Array, rows: Array, columns: Array, H: int, W: int, y: Array) -> None:
+    OH, OW = len(rows), len(columns)
+    for task in prange(len(y)):
+        ow, oh, plane = int64(task) % OW, int64(task) // OW % OH, int64(task) // OW // OH
+        width, total = columns[ow, 1] - columns[ow, 0], 0.0
+        for row in range(rows[oh, 0], rows[oh, 1]):
+            start = uint64((plane * H + row) * W + columns[ow, 0])
+            for o in range(uint64(width)):
+                total += x[start + o]
+        y[task] = total / ((rows[oh, 1] - rows[oh, 0]) * width)
+
+
+@kernel
+def _adaptive_avg_pool2d_grad(
+    gy: Array, rows: Array, columns: Array, H: int, W: int, gx: Array
+) -> None:
+    OH, OW = len(rows), len(columns)
+    for task in prange(len(gx) // (H * W)):
+        plane = int64(task)
+        for o in range(uint64(H * W)):
+            gx[uint64(plane * H * W) + o] = 0
+        for oh in range(OH):
+            for ow in range(OW):
+                width = columns[ow, 1] - columns[ow, 0]
+                cells = (rows[oh, 1] - rows[oh, 0]) * width
+                share = gy[uint64((plane * OH + oh) * OW + ow)] / gy.dtype.type(cells)
+                for row in range(rows[oh, 0], rows[oh, 1]):
+                    start = uint64((plane * H + row) * W + columns[ow, 0])
+                    for o in range(uint64(width)):
+                        gx[start + o] += share

@@ -1,0 +1,259 @@
+"""The command line: ``minicnn train | evaluate | predict | summary | info``.
+
+Settings of a run are the fields of `TrainConfig`; an option, a line of a TOML file and a field are
+three ways to say the same thing. A mistake gets one sentence on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from minicnn.errors import MiniCNNError, nearest
+
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is one sentence that names the nearest right word."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **kwargs})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; an unknown option is an error that names the nearest one."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            command = getattr(parsed, "parser", self)
+            known = [o for action in command._actions for o in action.option_strings]
+            word = unknown[0].split("=")[0]
+            command.error(
+                f"unknown option {word!r}; {nearest(word, known)}see {command.prog} --help."
+                if word.startswith("-")
+                else f"unexpected argument {word!r}; see {command.prog} --help."
+            )
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Print one sentence and exit with code 2."""
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        sys.exit(EXIT_MISTAKE)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            what = action.metavar or action.dest
+            raise argparse.ArgumentError(
+                None,
+                f"unknown {what} {value!r}; {nearest(str(value), choices)}"
+                f"choose one of {', '.join(choices)}.",
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except MiniCNNError as error:
+        print(f"minicnn {options.command}: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(f"  {note}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> Parser:
+    from minicnn.version import __version__
+
+    parser = Parser(prog="minicnn", description="Convolutional networks written by hand.")
+    parser.add_argument("--version", action="version", version=f"minicnn {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+
+    train = _command(commands, "train", _train, "train a network and keep the run in a folder")
+    train.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
+    train.add_argument(
+        "--resume", type=Path, metavar="RUN", help="continue the run of this folder, bit for bit"
+    )
+    _add_settings(train)
+
+    evaluate = _command(commands, "evaluate", _evaluate, "measure a run on its test set")
+    evaluate.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="default: the newest")
+    evaluate.add_argument("--source", choices=("auto", "full", "sample"), help="which data")
+
+    predict = _command(commands, "predict", _predict, "name what is on pictures")
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture file")
+    predict.add_argument(
+        "--run", type=Path, metavar="RUN", dest="folder", help="default: the newest"
+    )
+    predict.add_argument(
+        "--top", type=int, default=3, metavar="N", help="classes shown (default 3)"
+    )
+    predict.add_argument(
+        "--invert", action="store_true", help="for dark things on a light background"
+    )
+
+    summary = _command(commands, "summary", _summary, "list the layers of a network")
+    summary.add_argument("model", metavar="NAME", help="name of the architecture")
+    summary.add_argument(
+        "--input", default="1x28x28", metavar="CxHxW", help="size of one image (default 1x28x28)"
+    )
+    summary.add_argument("--classes", type=int, default=10, metavar="K", help="default 10")
+
+    _command(commands, "info", _info, "show versions, backends and threads")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, help: str) -> Parser:
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def _add_settings(parser: Parser) -> None:
+    """One option for each field of `TrainConfig`; no default, so that a file's value can stand."""
+    from minicnn.training.config import TrainConfig, field_types
+
+    group = parser.add_argument_group("settings")
+    types = field_types()
+    for field in dataclasses.fields(TrainConfig):
+        option = "--" + field.name.replace("_", "-")
+        help = f"{field.metadata['help']} (default {_shown(field.default)})".replace("%", "%%")
+        common: dict[str, Any] = {"dest": field.name, "default": None, "help": help}
+        if types[field.name] is bool:
+            group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
+        elif types[field.name] == tuple[int, ...]:
+            group.add_argument(option, type=int, nargs="+", metavar="N", **common)
+        else:
+            metavar = {int: "N", float: "X", str: "NAME"}[types[field.name]]
+            choices = field.metadata.get("choices")
+            if choices:
+                common["help"] = f"{field.metadata['help']}: {', '.join(choices)} " + (
+                    f"(default {field.default})"
+                )
+            group.add_argument(
+                option, type=types[field.name], choices=choices, metavar=metavar, **common
+            )
+
+
+def _shown(value: Any) -> str:
+    return "none" if value in ("", ()) else str(value)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from minicnn.training.config import TrainConfig, load_config, resolve
+    from minicnn.training.progress import ProgressBar
+    from minicnn.training.run import new_run, resumed_run
+
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    overrides = {name: getattr(options, name) for name in names}
+    bar = (ProgressBar(),)
+    file = load_config(options.config) if options.config else {}
+    if options.resume is None:
+        run = new_run(resolve(file, overrides), bar)
+    else:
+        given = {name: value for name, value in overrides.items() if value is not None}
+        run = resumed_run(options.resume, {**file, **given}, bar)
+    position = run.trainer.position
+    held_out = len(run.validation.dataset) if run.validation else 0
+    print(
+        f"{run.config.model}: {run.model.num_parameters():,} parameters; "
+        f"{len(run.train.dataset):,} images to train on, {held_out:,} to validate"
+    )
+    print(
+        f"run folder: {run.folder}" + (f" (from step {position.step:,})" if position.step else "")
+    )
+    try:
+        run.fit()
+    except KeyboardInterrupt:
+        print(
+            f"\nminicnn train: interrupted and saved; continue with: "
+            f"minicnn train --resume {run.folder}",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    result, epoch = run.test()
+    print(
+        f"test accuracy {result.accuracy:.4f}, loss {result.loss:.4f} "
+        f"({result.confusion.matrix.sum():,} images, weights of epoch {epoch})"
+    )
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from minicnn.training.metrics import classification_report
+    from minicnn.training.run import evaluate_run, newest_run
+
+    folder = options.folder or newest_run()
+    result, checkpoint = evaluate_run(folder, options.source)
+    print(f"{folder}, weights of epoch {checkpoint.meta['epoch']}")
+    print(classification_report(result.confusion, checkpoint.meta["classes"]))
+    top5 = "" if result.top5_error is None else f", top-5 error {result.top5_error:.4f}"
+    print(f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f}{top5}")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from minicnn.training.evaluation import predict
+    from minicnn.training.run import load_model, newest_run, prepared_images
+
+    model, checkpoint = load_model(options.folder or newest_run())
+    images = prepared_images(options.images, checkpoint.meta, options.invert)
+    classes = checkpoint.meta["classes"]
+    for path, row in zip(options.images, predict(model, images), strict=True):
+        best = row.argsort()[::-1][: max(options.top, 1)]
+        print(f"{path}: " + ", ".join(f"{classes[i]} {row[i]:.1%}" for i in best))
+    return 0
+
+
+def _summary(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from minicnn.inspect import summary
+    from minicnn.training.run import create_model
+
+    shape = _image_shape(options.input)
+    model = create_model(options.model, range(options.classes), shape)
+    Console(highlight=False).print(summary(model, shape).table())
+    return 0
+
+
+def _image_shape(text: str) -> tuple[int, ...]:
+    from minicnn.errors import ArgumentError
+
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise ArgumentError(
+            f"--input is {text!r}; write channels x height x width, like 3x224x224."
+        )
+    return tuple(int(p) for p in parts)
+
+
+def _info(options: argparse.Namespace) -> int:
+    import importlib.metadata
+    import platform
+
+    from minicnn.version import __version__
+    from minicnn_kernels import registry, threads
+
+    print(f"minicnn {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for package in ("numpy", "numba", "cupy-cuda13x"):
+        try:
+            print(f"  {package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"  {package} not installed")
+    print("backends")
+    for name, reason in registry.availability().items():
+        print(f"  {name}: {'available' if reason is None else reason}")
+    print(f"  in use on the CPU: {registry.selected('cpu')}")
+    print(f"threads: {threads.get_num_threads()} of {threads.usable_cores()} usable cores")
+    return 0

@@ -1,0 +1,80 @@
+"""Clipping gradients between backward and the optimizer's step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from minicnn.autograd import Tensor
+from minicnn.errors import NonFiniteError
+from minicnn.optim._checks import number_from
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> float:
+    """Scale all gradients down, in place, so that their common norm is at most ``max_norm``.
+
+    The norm, as if the gradients were one vector, is added up in float64 and returned as it was
+    before. ``norm_type`` math.inf is the largest magnitude. As in PyTorch a NaN or infinite norm
+    spoils the gradients, unless ``error_if_nonfinite`` raises `NonFiniteError` first. Raises
+    `ArgumentError`. Source: Pascanu et al. 2013, algorithm 1.
+
+    >>> import numpy as np
+    >>> from minicnn import nn
+    >>> p = nn.Parameter(np.zeros(2))
+    >>> p.grad = np.array([3.0, 4.0])
+    >>> clip_grad_norm_([p], 1.0), p.grad.round(5)
+    (5.0, array([0.6, 0.8]))
+    """
+    max_norm = number_from(0, max_norm, "max_norm", "clip_grad_norm_")
+    if norm_type != math.inf:
+        norm_type = number_from(0, norm_type, "norm_type", "clip_grad_norm_", above=True)
+    gradients = _gradients(parameters)
+    total = _norm(gradients, norm_type)
+    if error_if_nonfinite and not math.isfinite(total):
+        raise NonFiniteError(
+            f"clip_grad_norm_: the norm of the gradients is {total}; lower the learning rate or "
+            "look for the first non-finite loss."
+        )
+    scale = max_norm / (total + 1e-6)
+    if not scale >= 1.0:  # a NaN is to be seen, not skipped
+        for g in gradients:
+            g *= scale
+    return total
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limit every number in the gradients to -clip_value ... clip_value, in place.
+
+    Raises `ArgumentError`.
+
+    >>> import numpy as np
+    >>> from minicnn import nn
+    >>> p = nn.Parameter(np.zeros(2))
+    >>> p.grad = np.array([-3.0, 0.5])
+    >>> clip_grad_value_([p], 1.0)
+    >>> p.grad
+    array([-1. ,  0.5])
+    """
+    limit = number_from(0, clip_value, "clip_value", "clip_grad_value_")
+    for g in _gradients(parameters):
+        g.clip(-limit, limit, out=g)
+
+
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
+    listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    return [p.grad for p in listed if p.grad is not None]
+
+
+def _norm(gradients: list[Any], norm_type: float) -> float:
+    magnitudes = (abs(g.astype("float64")) for g in gradients if g.size)
+    if norm_type == math.inf:
+        largest = [m.max().item() for m in magnitudes]
+        return math.nan if any(map(math.isnan, largest)) else max(largest, default=0.0)
+    total = sum((m**norm_type).sum().item() for m in magnitudes)
+    return float(total) ** (1.0 / norm_type)

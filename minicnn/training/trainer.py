@@ -1,0 +1,291 @@
+"""The training loop: steps, epochs, validation, history, and a state that resumes bit for bit."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from minicnn import functional as F
+from minicnn import random
+from minicnn.autograd import Tensor
+from minicnn.data import Loader
+from minicnn.errors import ArgumentError, CheckpointError, MiniCNNError, NonFiniteError
+from minicnn.nn import Module
+from minicnn.optim import Optimizer, clip_grad_norm_
+from minicnn.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from minicnn.training.callbacks import Callback
+from minicnn.training.checkpoint import Checkpoint
+from minicnn.training.evaluation import Evaluation, Loss, evaluate
+from minicnn.training.history import History
+from minicnn.training.metrics import RunningMean
+from minicnn.training.nonfinite import find_nonfinite
+
+
+@dataclass
+class Position:
+    """How far a training has come: whole epochs, batches of the running one, steps in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+class Trainer:
+    """Trains a model on batches from a `Loader`.
+
+    model, optimizer : what is trained, and how
+    loss : from logits (N, K) and labels (N,) to the mean loss
+    scheduler : moves the learning rate, after every ``schedule_every`` "step" or "epoch"; a
+        `ReduceLROnPlateau` watches the validation loss, without validation the training loss
+    clip_norm : longest gradient over all parameters, or 0 for no limit
+    callbacks : told of each step and epoch; see `Callback`
+    history : where the record of each epoch goes
+
+    >>> import minicnn, minicnn.data, minicnn.nn, minicnn.optim
+    >>> minicnn.seed(0)
+    >>> points = np.random.default_rng(0).standard_normal((64, 1, 1, 2)).astype(np.float32)
+    >>> data = minicnn.data.ArrayDataset(points, (points[:, 0, 0, 0] > 0).astype(int))
+    >>> model = minicnn.nn.Sequential(minicnn.nn.Flatten(), minicnn.nn.Linear(2, 2))
+    >>> trainer = Trainer(model, minicnn.optim.SGD(model.parameters(), lr=1.0))
+    >>> history = trainer.fit(minicnn.data.Loader(data, 16), epochs=5)
+    >>> history.records[-1]["accuracy"] > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        *,
+        loss: Loss = F.cross_entropy,
+        scheduler: LRScheduler | ReduceLROnPlateau | None = None,
+        schedule_every: str = "epoch",
+        clip_norm: float = 0.0,
+        callbacks: Sequence[Callback] = (),
+        history: History | None = None,
+    ) -> None:
+        if schedule_every not in ("step", "epoch"):
+            raise ArgumentError(
+                f"Trainer: schedule_every is {schedule_every!r}; use 'step' or 'epoch'."
+            )
+        self.model = model
+        self.optimizer = optimizer
+        self.loss = loss
+        self.scheduler = scheduler
+        self.schedule_every = schedule_every
+        self.clip_norm = clip_norm
+        self.callbacks = list(callbacks)
+        self.history = History() if history is None else history
+        self.position = Position()
+        self.running = {"loss": RunningMean(), "accuracy": RunningMean()}
+        self.epochs = 0
+        self.batches = 0
+        self.should_stop = False
+
+    def fit(self, train: Loader, validation: Loader | None = None, epochs: int = 10) -> History:
+        """Train until ``epochs`` epochs are done, those before a resume included.
+
+        Ctrl-C ends the step that is running, lets the callbacks save, and raises
+        KeyboardInterrupt. Raises `NonFiniteError` when the loss is no longer a number.
+        """
+        self.epochs, self.batches = epochs, len(train)
+        with _deferred_interrupt() as interrupted:
+            self._tell("on_fit_begin")
+            try:
+                while self.position.epoch < epochs and not self.should_stop:
+                    self._run_epoch(train, validation, interrupted)
+            except KeyboardInterrupt:
+                self._tell("on_interrupt")
+                raise
+            finally:
+                self._tell("on_fit_end")
+        return self.history
+
+    def evaluate(self, loader: Loader) -> Evaluation:
+        """Measure the model on a data set, in eval mode."""
+        return evaluate(self.model, loader, self.loss)
+
+    def _run_epoch(
+        self, train: Loader, validation: Loader | None, interrupted: threading.Event
+    ) -> None:
+        started, done = time.perf_counter(), self.position.batch
+        self._tell("on_epoch_begin")
+        self.model.train()
+        with np.errstate(all="ignore"):  # every loss is checked, with a better message
+            for images, labels in train.iterate(self.position.epoch, start=self.position.batch):
+                self._run_step(images, labels)
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+        seconds = time.perf_counter() - started
+        images_seen = (self.position.batch - done) * train.batch_size
+        record: dict[str, Any] = {
+            "kind": "epoch",
+            "epoch": self.position.epoch + 1,
+            "step": self.position.step,
+            "lr": self.lr,
+            **{name: mean.value for name, mean in self.running.items()},
+        }
+        if validation is not None:
+            result = self.evaluate(validation)
+            record |= {"val_loss": result.loss, "val_accuracy": result.accuracy}
+        record |= {"seconds": seconds, "images_per_second": images_seen / max(seconds, 1e-9)}
+        self._finish_epoch(record)
+
+    def _run_step(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Forward, backward, update: one batch."""
+        self.optimizer.zero_grad()
+        logits = self.model(Tensor(images))
+        loss = self.loss(logits, labels)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise NonFiniteError(self._nonfinite_message(value, images))
+        loss.backward()
+        if self.clip_norm:
+            clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        if self.schedule_every == "step":
+            self._move_schedule(value)
+        hits = logits.numpy().argmax(axis=1) == labels
+        self.running["loss"].update(value, len(labels))
+        self.running["accuracy"].update(float(hits.mean()), len(labels))
+        self.position.batch += 1
+        self.position.step += 1
+        self._tell("on_step_end", len(labels))
+
+    def _finish_epoch(self, record: dict[str, Any]) -> None:
+        if self.schedule_every == "epoch":
+            self._move_schedule(record.get("val_loss", record["loss"]))
+        self.position.epoch += 1
+        self.position.batch = 0
+        for mean in self.running.values():
+            mean.reset()
+        self.history.append(**record)
+        self._tell("on_epoch_end", record)
+
+    def _move_schedule(self, metric: float) -> None:
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(metric)
+        elif self.scheduler is not None:
+            self.scheduler.step()
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first parameter group, as it is now."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _nonfinite_message(self, value: float, images: np.ndarray) -> str:
+        where = find_nonfinite(self.model, images)
+        return (
+            f"train: the loss is {value} in epoch {self.position.epoch + 1}, batch "
+            f"{self.position.batch + 1} (step {self.position.step + 1}): {where}. "
+            f"Lower the learning rate (now {self.lr:.3g}), clip the gradient, or check the data."
+        )
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *arguments)
+
+    # -- state: everything that the next step depends on
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
+        """Weights, other arrays, and plain data: all that a bit-for-bit continuation needs."""
+        arrays: dict[str, np.ndarray] = {}
+        meta = {
+            **asdict(self.position),
+            "optimizer": _without_arrays(self.optimizer.state_dict(), "optimizer", arrays),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "random": random.get_state(),
+            "running": {name: mean.state_dict() for name, mean in self.running.items()},
+            "callbacks": {c.name: s for c in self.callbacks if (s := c.state_dict())},
+            "stopped": self.should_stop,
+        }
+        return self.model.state_dict(), arrays, meta
+
+    def load_state(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint. Nothing changes where it does not fit.
+
+        Raises `StateDictError` where the weights are another architecture's, and
+        `CheckpointError` where other parts do not fit this trainer.
+        """
+        before = self.state()
+        try:
+            self._take_state(checkpoint.weights, checkpoint.arrays, checkpoint.meta)
+        except Exception as error:
+            self._take_state(*before)
+            if isinstance(error, MiniCNNError):
+                raise
+            raise CheckpointError(
+                f"load_state: {checkpoint.path} does not hold the state of this training "
+                f"({type(error).__name__}: {error}); resume with the settings it was made with."
+            ) from error
+
+    def _take_state(
+        self, weights: dict[str, np.ndarray], arrays: dict[str, np.ndarray], meta: dict[str, Any]
+    ) -> None:
+        self.model.load_state_dict(weights)
+        self.optimizer.load_state_dict(_with_arrays(meta["optimizer"], arrays))
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(meta["scheduler"])
+        for name, mean in self.running.items():
+            mean.load_state_dict(meta["running"][name])
+        for callback in self.callbacks:
+            if callback.name in meta["callbacks"]:
+                callback.load_state_dict(meta["callbacks"][callback.name])
+        random.set_state(meta["random"])
+        self.should_stop = bool(meta["stopped"])
+        self.position = Position(meta["epoch"], meta["batch"], meta["step"])
+
+
+def _without_arrays(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Copy nested data, moving its arrays into ``arrays`` under their paths."""
+    if isinstance(tree, dict):
+        return {str(k): _without_arrays(v, f"{path}/{k}", arrays) for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_without_arrays(v, f"{path}/{i}", arrays) for i, v in enumerate(tree)]
+    if hasattr(tree, "dtype") and hasattr(tree, "shape"):
+        arrays[path] = Tensor(tree).numpy().copy()
+        return {_ARRAY: path}
+    return tree
+
+
+def _with_arrays(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The inverse of `_without_arrays`."""
+    if isinstance(tree, dict):
+        if set(tree) == {_ARRAY}:
+            return arrays[tree[_ARRAY]]
+        return {k: _with_arrays(v, arrays) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return [_with_arrays(v, arrays) for v in tree]
+    return tree
+
+
+_ARRAY = "$array"  # marks the place of an array in plain data
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event, so that no step is cut in half; the second one strikes at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
