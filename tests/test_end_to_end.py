@@ -29,7 +29,8 @@ def test_three_epochs_reach_85_percent(tmp_path):
     out = train(tmp_path, "--epochs", "3", "--name", "a")
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     assert result["test_accuracy"] >= 0.85, out
-    history = [json.loads(line) for line in (tmp_path / "a" / "history.jsonl").open()]
+    lines = (tmp_path / "a" / "history.jsonl").read_text().splitlines()
+    history = [json.loads(line) for line in lines]
     assert [record["epoch"] for record in history] == [1, 2, 3]
     assert history[-1]["loss"] < history[0]["loss"]
 

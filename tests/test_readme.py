@@ -1,6 +1,7 @@
 """The README's examples and commands, run as a reader would run them."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -78,3 +79,11 @@ def make(folder, *arguments):
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def test_example_script_runs(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["fashion_mnist.py", "--images", "500", "--epochs", "1"])
+    runpy.run_path(str(ROOT / "examples" / "fashion_mnist.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    for part in ("29,034", "epoch 1/1", "test accuracy", "taken for", "first ReLU"):
+        assert part in out

@@ -101,10 +101,10 @@ def batch_norm(
     if not training and running_mean is not None:
         return apply(BatchNormEval(running_mean, running_var, eps), x, weight, bias)
     count = x.size // x.shape[1] if x.shape[1] else 0
-    if count < 2 and training:
+    if count < 2:
         raise ShapeError(
-            f"batch_norm: training needs more than one value a channel, but x is {x.shape}; "
-            "use a larger batch, or eval mode."
+            "batch_norm: statistics of a batch need more than one value a channel, but x is "
+            f"{x.shape}; use a larger batch, or eval mode with running statistics."
         )
     op = BatchNormTrain(eps)
     y = apply(op, x, weight, bias)
