@@ -9,7 +9,8 @@ array([[1., 0., 1.]], dtype=float32)
 """
 
 from minicnn import data, errors, functional, inspect, models, nn, optim, random, training
-from minicnn.autograd import Op, Tensor, apply, is_grad_enabled, no_grad, tensor
+from minicnn.autograd import Op, Tensor, apply, is_grad_enabled, no_grad
+from minicnn.functional.creation import tensor
 from minicnn.random import seed
 from minicnn.training.trainer import Trainer
 from minicnn.version import __version__

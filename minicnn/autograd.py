@@ -30,14 +30,16 @@ from minicnn.errors import DTypeError, GraphError, ShapeError
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
 
-__all__ = ["Op", "Tensor", "apply", "is_grad_enabled", "no_grad", "tensor", "tensor_method"]
+__all__ = ["Op", "Tensor", "apply", "is_grad_enabled", "no_grad", "tensor_method"]
 
 Array = Any
 _creation_order = itertools.count()
 
 
 class _Thread(threading.local):
-    grad_enabled = True
+    def __init__(self) -> None:
+        self.grad_enabled = True
+        self.outer_modes: list[bool] = []
 
 
 _thread = _Thread()
@@ -53,16 +55,20 @@ class no_grad(ContextDecorator):
     """
 
     def __enter__(self) -> no_grad:
-        self._outer = [*getattr(self, "_outer", []), _thread.grad_enabled]
+        _thread.outer_modes.append(_thread.grad_enabled)
         _thread.grad_enabled = False
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _thread.grad_enabled = self._outer.pop()
+        _thread.grad_enabled = _thread.outer_modes.pop()
 
 
 def is_grad_enabled() -> bool:
-    """True unless this thread is inside `no_grad`."""
+    """True unless this thread is inside `no_grad`.
+
+    >>> is_grad_enabled()
+    True
+    """
     return _thread.grad_enabled
 
 
@@ -207,8 +213,8 @@ class Tensor:
                     "to one (for example with .mean()) or pass the gradient of each value."
                 )
             gradient = registry.kernels_for("backward", (self.array,)).xp.ones_like(self.array)
-        elif isinstance(gradient, Tensor):
-            gradient = gradient.array
+        else:
+            gradient = Tensor(gradient).array
         check_gradient("backward: gradient", gradient, (self.shape, self.dtype))
         if self.op is None:
             _accumulate_leaf(self, gradient, fresh=False)
@@ -282,6 +288,10 @@ def apply(op: Op, *arguments: Any) -> Tensor:
 
     All floating-point arrays must have one dtype and all arrays one device. Raises `DTypeError`,
     `DeviceError` and what the op raises.
+
+    >>> from minicnn.functional.activation import Relu
+    >>> apply(Relu(), Tensor([-1.0, 1.0])).array
+    array([0., 1.], dtype=float32)
     """
     arrays = [a.array if isinstance(a, Tensor) else a for a in arguments]
     grad_enabled = _thread.grad_enabled
@@ -302,19 +312,6 @@ def apply(op: Op, *arguments: Any) -> Tensor:
         result.op = op
         result.requires_grad = True
     return result
-
-
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Make a tensor from a copy of numbers, nested lists or an array.
-
-    Python numbers become float32 (integers stay integers); arrays keep their dtype unless ``dtype``
-    says otherwise.
-
-    >>> tensor([[1.0, 2.0]]).dtype
-    dtype('float32')
-    """
-    copied = Tensor(data).array.copy()
-    return Tensor(copied if dtype is None else copied.astype(dtype), requires_grad)
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -5,7 +5,7 @@ NumPy or CuPy. It is written to be read and checked. A faster set subclasses it 
 it speeds up, with the same signatures.
 
 Rules of the contract
-    - arrays in, arrays out; any memory layout in, contiguous out; maps are (N, C, H, W);
+    - arrays in, arrays out, of any memory layout; maps are (N, C, H, W);
     - an output never shares memory with an input, and no input is written to; the optimizer steps,
       whose purpose is to update their arguments in place, are the one exception;
     - the result has the dtype of the input; NaN and infinity pass through;
@@ -18,6 +18,7 @@ the inputs.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -201,7 +202,8 @@ class Kernels:
         xp = self.xp
         padded = self._padded(x, window, padding_value)
         y = xp.full((*x.shape[:2], window.oh, window.ow), padding_value, x.dtype)
-        tap = xp.zeros(y.shape, tap_dtype(window))
+        tap = xp.empty(y.shape, tap_dtype(window))
+        tap[...] = xp.asarray(first_taps(window))
         for i, j, rows, columns in _taps(window):
             value = padded[:, :, rows, columns]
             wins = better(value, y) | (xp.isnan(value) & ~xp.isnan(y))
@@ -266,10 +268,11 @@ class Kernels:
         position = self.xp.empty(y.shape, np.int32)
         for i, rows in enumerate(adaptive_bins(H, output_size[0])):
             for j, columns in enumerate(adaptive_bins(W, output_size[1])):
-                cells = x[:, :, rows, columns].reshape(N, C, -1)
+                width = columns.stop - columns.start
+                cells = x[:, :, rows, columns].reshape(N, C, (rows.stop - rows.start) * width)
                 best = cells.argmax(axis=2)
                 y[:, :, i, j] = self.xp.take_along_axis(cells, best[:, :, None], 2)[:, :, 0]
-                row, column = self.xp.divmod(best, columns.stop - columns.start)
+                row, column = self.xp.divmod(best, width)
                 position[:, :, i, j] = (row + rows.start) * W + column + columns.start
         return y, position
 
@@ -463,7 +466,7 @@ class Kernels:
         softmax (N, K), which backward needs.
         """
         log_p = self.log_softmax(x, 1)
-        loss = -self.xp.where(q == 0, 0, q * log_p).sum(axis=1)
+        loss = -(q * self.xp.where(q == 0, 0, log_p)).sum(axis=1)
         return loss, self.xp.exp(log_p)
 
     def softmax_cross_entropy_grad(self, gloss: Array, p: Array, q: Array) -> Array:
@@ -605,6 +608,26 @@ class Kernels:
 def tap_dtype(window: Window2d) -> type[np.unsignedinteger | np.signedinteger]:
     """The integer type in which a pooling kernel stores the winning tap."""
     return np.uint8 if window.taps <= 256 else np.int32
+
+
+@functools.lru_cache(maxsize=256)
+def first_taps(window: Window2d) -> np.ndarray[Any, np.dtype[Any]]:
+    """For each output (OH, OW) the first tap that lies on the map: the winner where all are equal.
+
+    >>> first_taps(Window2d.of((2, 2), 2, padding=1))
+    array([[3, 2, 2],
+           [1, 0, 0],
+           [1, 0, 0]], dtype=uint8)
+    """
+    row = np.arange(window.oh) * window.sh - window.ph
+    column = np.arange(window.ow) * window.sw - window.pw
+    i = np.maximum(-(row // window.dh), 0)  # rounds up: the first i with row + i * dh >= 0
+    j = np.maximum(-(column // window.dw), 0)
+    on_map = (row + i * window.dh < window.h)[:, None] & (column + j * window.dw < window.w)
+    tap = np.where(
+        on_map & (i < window.kh)[:, None] & (j < window.kw), i[:, None] * window.kw + j, 0
+    )
+    return tap.astype(tap_dtype(window))
 
 
 def _taps(window: Window2d) -> Iterator[tuple[int, int, slice, slice]]:

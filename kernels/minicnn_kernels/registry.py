@@ -175,7 +175,9 @@ def kernels_for(caller: str, arguments: Iterable[Any]) -> Kernels:
     devices = {device for _, device in found}
     if len(devices) > 1:
         where = ", ".join(f"argument {i} on {device}" for i, device in found)
-        raise DeviceError(f"{caller}: {where}; bring them to one device (model.to('cuda'), cupy.asarray(x)).")
+        raise DeviceError(
+            f"{caller}: {where}; bring them to one device (model.to('cuda'), cupy.asarray(x))."
+        )
     return kernels(devices.pop() if devices else "cpu")
 
 

@@ -49,7 +49,9 @@ def usable_cores() -> int:
 def set_num_threads(count: int) -> None:
     """Let CPU kernels, Numba's and BLAS's alike, use ``count`` threads from now on.
 
-    Raises an error unless ``count`` is between 1 and the number of usable cores.
+    Raises `ThreadCountError` unless ``count`` is between 1 and the number of usable cores.
+
+    >>> set_num_threads(get_num_threads())
     """
     global _chosen
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= usable_cores():

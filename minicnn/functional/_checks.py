@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from minicnn.errors import ArgumentError, ShapeError
@@ -25,6 +26,15 @@ def check_dim(dim: int, ndim: int, caller: str) -> int:
             f"{caller}: dim is {dim}, but the tensor has {ndim} axes; use {-ndim} to {ndim - 1}."
         )
     return dim % ndim
+
+
+def check_not_empty(x: Any, axes: Iterable[int], caller: str) -> None:
+    """Raise `ShapeError` where an axis to find the largest value along has no values."""
+    empty = [a for a in axes if x.shape[a] == 0]
+    if empty:
+        raise ShapeError(
+            f"{caller}: axis {empty[0]} of x is empty (x is {x.shape}); it needs a value at least."
+        )
 
 
 def check_probability(p: float, caller: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minicnn.autograd import Op, Tensor, apply, tensor_method
-from minicnn.functional._checks import check_dim
+from minicnn.functional._checks import check_dim, check_not_empty
 from minicnn_kernels.reference import Array, Kernels
 
 
@@ -155,7 +155,7 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     >>> softmax(Tensor([[2.0, 1.0, 0.1]])).array.round(6)
     array([[0.659001, 0.242433, 0.098566]], dtype=float32)
     """
-    return apply(Softmax(check_dim(dim, len(x.shape), "softmax")), x)
+    return apply(Softmax(_axis(x, dim, "softmax")), x)
 
 
 @tensor_method("log_softmax")
@@ -165,4 +165,10 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     >>> log_softmax(Tensor([[1000.0, 0.0]])).array
     array([[    0., -1000.]], dtype=float32)
     """
-    return apply(LogSoftmax(check_dim(dim, len(x.shape), "log_softmax")), x)
+    return apply(LogSoftmax(_axis(x, dim, "log_softmax")), x)
+
+
+def _axis(x: Tensor, dim: int, caller: str) -> int:
+    axis = check_dim(dim, len(x.shape), caller)
+    check_not_empty(x, (axis,), caller)
+    return axis

@@ -204,6 +204,11 @@ def _rdiv(x: Tensor, y: Any) -> Tensor:
     return div(y, x)
 
 
+@tensor_method("__rmatmul__")
+def _rmatmul(x: Tensor, y: Any) -> Tensor:
+    return matmul(y, x)
+
+
 @tensor_method("__neg__", "neg")
 def neg(x: Tensor) -> Tensor:
     """-x.
@@ -275,11 +280,12 @@ def matmul(x: Any, y: Any) -> Tensor:
             "of x must be as long as the last but one of y."
         )
     _check_broadcast("matmul", x.shape[:-2], y.shape[:-2])
-    return apply(Matmul(), x, y)
+    return apply(Matmul(), _in_dtype_of(y, x), _in_dtype_of(x, y))
 
 
 def _operands(caller: str, x: Any, y: Any) -> tuple[Any, Any]:
     x, y = _operand(caller, x), _operand(caller, y)
+    x, y = _in_dtype_of(y, x), _in_dtype_of(x, y)
     if hasattr(x, "shape") and hasattr(y, "shape") and x.shape != y.shape:
         _check_broadcast(caller, x.shape, y.shape)
     return x, y
@@ -297,6 +303,14 @@ def _operand(caller: str, value: Any) -> Any:
     raise ArgumentError(
         f"{caller}: cannot use a {type(value).__name__}; pass a tensor, an array or a number."
     )
+
+
+def _in_dtype_of(other: Any, value: Any) -> Any:
+    """Integers and booleans that meet floating-point numbers take on their dtype."""
+    dtype = getattr(other, "dtype", None)
+    if dtype is None or dtype.kind != "f" or not hasattr(value, "dtype") or value.dtype.kind == "f":
+        return value
+    return (value.array if isinstance(value, Tensor) else value).astype(dtype)
 
 
 def _check_broadcast(caller: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:

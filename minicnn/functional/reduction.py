@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from minicnn.autograd import Op, Tensor, apply, tensor_method
-from minicnn.functional._checks import check_dim
+from minicnn.functional._checks import check_dim, check_not_empty
 from minicnn_kernels.reference import Array, Kernels
 
 Dim = int | tuple[int, ...] | None
@@ -100,7 +100,9 @@ def amax(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     >>> amax(Tensor([[1.0, 5.0], [3.0, 4.0]]), dim=1).array
     array([5., 4.], dtype=float32)
     """
-    return apply(Max(_axes(x, dim, "amax"), keepdim), x)
+    axes = _axes(x, dim, "amax")
+    check_not_empty(x, range(len(x.shape)) if axes is None else axes, "amax")
+    return apply(Max(axes, keepdim), x)
 
 
 @tensor_method("var")
@@ -124,6 +126,7 @@ def argmax(x: Tensor, dim: int | None = None) -> Tensor:
     array([1, 1])
     """
     axis = None if dim is None else check_dim(dim, x.ndim, "argmax")
+    check_not_empty(x, range(x.ndim) if axis is None else (axis,), "argmax")
     return Tensor(x.array.argmax(axis=axis))
 
 

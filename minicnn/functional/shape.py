@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minicnn.autograd import Op, Tensor, apply, tensor_method
-from minicnn.errors import ArgumentError, OutOfRangeError, ShapeError
+from minicnn.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from minicnn.functional._checks import check_dim
 from minicnn_kernels.reference import Array, Kernels
 
@@ -207,6 +207,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
                 f"cat: tensor {i} is {t.shape}, but tensor 0 is {first}; all axes except dim={dim} "
                 "must be equal. Give branches of a block padding='same' so that their maps agree."
             )
+    if len({t.dtype for t in tensors}) > 1:
+        listed = ", ".join(str(t.dtype) for t in tensors)
+        raise DTypeError(f"cat: the tensors are {listed}; convert them to one dtype.")
     return apply(Concat(axis), *tensors)
 
 
@@ -222,6 +225,12 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if not tensors:
         raise ArgumentError("stack: the list of tensors is empty; give at least one.")
     axis = check_dim(dim, tensors[0].ndim + 1, "stack")
+    for i, t in enumerate(tensors):
+        if t.shape != tensors[0].shape:
+            raise ShapeError(
+                f"stack: tensor {i} is {t.shape}, but tensor 0 is {tensors[0].shape}; all must "
+                "have one shape."
+            )
     return cat([reshape(t, *t.shape[:axis], 1, *t.shape[axis:]) for t in tensors], axis)
 
 

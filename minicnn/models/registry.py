@@ -13,7 +13,16 @@ _builders: dict[str, Callable[..., Module]] = {}
 
 
 def register(name: str) -> Callable[[_Builder], _Builder]:
-    """Enter a function or class that builds a model under a name for `create`."""
+    """Enter a function or class that builds a model under a name for `create`.
+
+    >>> from minicnn import nn
+    >>> @register("one_layer")
+    ... def one_layer(num_classes=10, in_channels=1, image_size=28):
+    ...     return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
+    >>> create("one_layer").num_parameters()
+    7850
+    >>> _ = _builders.pop("one_layer")  # only an example
+    """
 
     def enter(builder: _Builder) -> _Builder:
         _builders[name] = builder

@@ -47,7 +47,7 @@ class TrainConfig:
     epochs: int = _setting(10, "passes over the training set", minimum=1)
     batch_size: int = _setting(128, "examples in a step", minimum=1)
     optimizer: str = _setting("sgd", "update rule", choices=("sgd", "adam", "adamw"))
-    lr: float = _setting(0.05, "learning rate; with a schedule, its peak", above=0.0)
+    lr: float = _setting(0.1, "learning rate; with a schedule, its peak", above=0.0)
     momentum: float = _setting(0.9, "momentum of sgd", minimum=0.0, below=1.0)
     nesterov: bool = _setting(True, "look ahead along the momentum (sgd with momentum)")
     weight_decay: float = _setting(5e-4, "L2 penalty; decoupled with adamw", minimum=0.0)
@@ -79,7 +79,7 @@ class TrainConfig:
         0.0, "share of a label spread evenly over all classes", minimum=0.0, below=1.0
     )
     augment: str = _setting(
-        "none",
+        "flip",
         "random changes to training pictures: mirrored; mirrored, padded and cropped",
         choices=("none", "flip", "flip-crop"),
     )

@@ -17,7 +17,7 @@ from numba import prange
 from minicnn_kernels.geometry import Window2d, adaptive_bins
 from minicnn_kernels.numba_cpu.compile import Array, flat, helper, int64, kernel, uint64
 from minicnn_kernels.numba_cpu.taps import Steps, rectangles, steps, tap_offsets
-from minicnn_kernels.reference import tap_dtype
+from minicnn_kernels.reference import first_taps, tap_dtype
 
 
 def max_pool2d(x: Array, window: Window2d) -> tuple[Array, Array]:
@@ -85,7 +85,8 @@ def _select(x: Array, window: Window2d, sign: int) -> tuple[Array, Array]:
     y = np.empty((N, C, window.oh, window.ow), x.dtype)
     tap = np.empty(y.shape, tap_dtype(window))
     x, factor = flat(x, N * C * window.h * window.w), x.dtype.type(sign)
-    _select_pool2d(x, rectangles(window), steps(window), factor, y.reshape(-1), tap.reshape(-1))
+    table, first = rectangles(window), first_taps(window).reshape(-1)
+    _select_pool2d(x, table, steps(window), first, factor, y.reshape(-1), tap.reshape(-1))
     return y, tap
 
 
@@ -114,13 +115,15 @@ def _keep_better(value: float, at: int, label: int, sign: float, y: Array, tap: 
 
 
 @kernel
-def _select_pool2d(x: Array, taps: Array, steps: Steps, sign: float, y: Array, tap: Array) -> None:
+def _select_pool2d(
+    x: Array, taps: Array, steps: Steps, first: Array, sign: float, y: Array, tap: Array
+) -> None:
     cells, row_step, column_step, outputs, OW = steps
     for plane in prange(len(y) // outputs):
         start = int64(plane) * outputs
         for o in range(uint64(outputs)):
             y[uint64(start) + o] = sign * -math.inf
-            tap[uint64(start) + o] = 0
+            tap[uint64(start) + o] = first[o]
         for k in range(len(taps)):
             label = tap.dtype.type(k)
             for row in range(taps[k, 0]):
