@@ -1,10 +1,10 @@
 """Keeping freed memory, so that each training step writes into the pages of the one before.
 
-The C library returns a large freed array to the system at once, and the next array of that size gets
-new pages, each of which costs a page fault and a pass of zeros: for element-wise work more than the
-arithmetic (ReLU on 9.6 MB took 6.4 ms with fresh pages and 0.5 ms with kept ones). glibc can be told
-to keep freed memory in the process and to serve later requests from it; the process then stays as
-large as its largest step was.
+The C library returns a large freed array to the system at once, and the next array of that size
+gets new pages, each of which costs a page fault and a pass of zeros: for element-wise work more
+than the arithmetic (ReLU on 9.6 MB took 6.4 ms with fresh pages and 0.5 ms with kept ones). glibc
+can be told to keep freed memory in the process and to serve later requests from it; the process
+then stays as large as its largest step was.
 """
 
 from __future__ import annotations
