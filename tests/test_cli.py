@@ -194,6 +194,11 @@ def test_train_evaluate_predict_resume(capsys, tmp_path, tiny_sample):
     assert "not a picture" in mistake(capsys, "predict", tmp_path / "text.png")
     assert "does not exist" in mistake(capsys, "predict", tmp_path / "gone.png")
 
+    assert "cannot be stretched to 2" in mistake(capsys, "train", "--resume", run, "--epochs", "2")
+    assert "cannot change batch_size from 50 to 60" in mistake(
+        capsys, "train", "--resume", run, "--batch-size", "60"
+    )
+    assert load_config(run / "config.toml") == settings  # a refused resume changes nothing
     assert main(["train", "--resume", str(run), "--epochs", "2", "--schedule", "constant"]) == 0
     out = capsys.readouterr().out
     assert "epoch 2/2" in out
@@ -205,6 +210,6 @@ def test_checkpoint_of_another_architecture(capsys, tmp_path, tiny_sample, monke
     assert main(["train", "--epochs", "1", "--name", "a", "--backend", "numpy"]) == 0
     capsys.readouterr()
     monkeypatch.setattr("minicnn.models.notes_cnn.WIDTHS", (8, 8, 8))
-    sentence = mistake(capsys, "train", "--resume", tmp_path / "runs" / "a", "--epochs", "2")
+    sentence = mistake(capsys, "train", "--resume", tmp_path / "runs" / "a")
     for part in ("features.0.weight", "(16, 1, 5, 5)", "(8, 1, 5, 5)", "features.8.weight"):
         assert part in sentence

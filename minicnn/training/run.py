@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,9 @@ class Run:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of this run's folder; later lines of the history go."""
         self.trainer.load_state(checkpoint)
+        if self.trainer.scheduler is None:  # a constant rate is the one asked for now
+            for group in self.trainer.optimizer.param_groups:
+                group["lr"] = self.config.lr
         position = self.trainer.position
         # The epoch's own line has the step of a checkpoint made after its last batch.
         self.trainer.history.truncate(position.step - (1 if position.batch else 0))
@@ -161,7 +164,9 @@ def resumed_run(
     folder: Path, overrides: dict[str, Any], callbacks: tuple[Callback, ...] = ()
 ) -> Run:
     """Build the run of an existing folder and continue from its newest good checkpoint."""
-    config = resolve(load_config(_inside(folder, "config.toml")), overrides)
+    before = resolve(load_config(_inside(folder, "config.toml")))
+    config = resolve(asdict(before), overrides)
+    _check_resumable(before, config)
     run = Run(config, folder, callbacks)
     checkpoint = newest_checkpoint(folder)
     if checkpoint is not None:
@@ -285,6 +290,23 @@ def _scheduler(config: TrainConfig, optimizer: optim.Optimizer, batches: int) ->
         )
         return plateau, "epoch"
     return None, "epoch"
+
+
+def _check_resumable(before: TrainConfig, config: TrainConfig) -> None:
+    """Refuse, before anything is written, what would make the rest of a run another run."""
+    for name in ("data", "source", "validation", "batch_size", "seed"):
+        old, new = getattr(before, name), getattr(config, name)
+        if old != new:
+            raise ConfigError(
+                f"a run cannot change {name} from {old!r} to {new!r} half-way, because it decides "
+                "which images come next; resume without it, or start a new run."
+            )
+    if config.epochs != before.epochs and config.schedule in ("onecycle", "cosine"):
+        raise ConfigError(
+            f"the {config.schedule} schedule of this run is spread over {before.epochs} epochs and "
+            f"cannot be stretched to {config.epochs}; add --schedule constant and an --lr to go on "
+            "beyond them, or start a new run."
+        )
 
 
 def _fresh_folder(config: TrainConfig) -> Path:
