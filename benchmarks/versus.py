@@ -4,19 +4,20 @@
     python benchmarks/versus.py --networks notes_cnn --rounds 30
     python benchmarks/versus.py --inference --batch 1
 
-Both libraries get the same weights, batch and number of threads. Before anything is timed, losses
-and gradients must agree. A round times one step of each, in turn; the table gives medians and the
+Both libraries get the same weights, batch and number of threads. Before anything is timed,
+the gradients are checked. A round times one step of each, in turn; the table gives medians and the
 ratio PyTorch / minicnn, so that above 1 minicnn is faster. Results go to a JSON file if asked for.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -86,24 +87,37 @@ def batch_of(network: Network, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_agreement(name: str, network: Network) -> None:
-    """Compare losses and all gradients of one small batch, dropout off."""
+    """Compare all gradients of a small batch with PyTorch's in float64, dropout off.
+
+    Through many layers of batch norm float32 alone loses digits, so that a fixed bound would be too
+    strict for one network or too loose for another. minicnn passes where it is not further from the
+    truth than four times PyTorch's own float32.
+    """
+    import torch
+
     ours, train, _ = minicnn_steps(network, 2)
     theirs, torch_train, _ = torch_steps(network, 2, ours.state_dict())
-    for model in (ours, theirs):
+    exact = copy.deepcopy(theirs).double()
+    for model in (ours, theirs, exact):
         for module in model.modules():
             if type(module).__name__ == "Dropout":
                 module.eval()
-    loss, torch_loss = train(), torch_train()
-    gradients = [
-        (p.grad, q.grad.numpy())
-        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True)
-    ]
-    largest = max(float(np.abs(g).max()) for _, g in gradients)
-    worst = max(float(np.abs(a - b).max()) for a, b in gradients) / largest
-    # float32 rounding through the depth of the network; batch norm over two images amplifies it
-    if abs(loss - torch_loss) > 1e-3 * abs(torch_loss) or worst > 1e-2:
-        raise SystemExit(f"{name}: loss {loss} against {torch_loss}, gradients differ by {worst}")
-    print(f"{name}: agrees, loss {loss:.6f}, gradients within {worst:.1e} of the largest")
+    train(), torch_train()
+    images, labels = batch_of(network, 2)
+    logits = exact(torch.from_numpy(images).double())
+    torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).backward()
+    truth = [p.grad.numpy() for p in exact.parameters()]
+    largest = max(float(np.abs(g).max()) for g in truth)
+
+    def error(gradients: Iterable[Any]) -> float:
+        pairs = zip(gradients, truth, strict=True)
+        return max(float(np.abs(g - t).max()) for g, t in pairs) / largest
+
+    own = error(p.grad for p in ours.parameters())
+    other = error(p.grad.numpy() for p in theirs.parameters())
+    if not own <= 4 * other + 1e-6:
+        raise SystemExit(f"{name}: gradients are off by {own:.1e}, PyTorch's by {other:.1e}")
+    print(f"{name}: gradients off by {own:.1e} of the largest, PyTorch's by {other:.1e}")
 
 
 def measure(name: str, batch: int, rounds: int, inference: bool) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def test_a_module_outside_the_parts_is_named_by_its_class():
 
     assert notes_of(lambda: Hiding()(minicnn.tensor([[1.0]]), factor=2)) == [
         "in Linear Linear(2, 2): input (1, 1)",
-        "in Hiding(): input (1, 1), int",
+        "in Hiding(): input (1, 1)",
     ]
 
 

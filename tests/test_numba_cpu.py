@@ -18,8 +18,8 @@ from minicnn_kernels.errors import BackendError, ShapeError
 from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu import (
     NumbaKernels,
-    blas_convolution,
     columns,
+    convolution,
     elementwise,
     kernels,
     normalization,
@@ -28,7 +28,7 @@ from minicnn_kernels.numba_cpu import (
 from minicnn_kernels.reference import PRIMITIVES, Kernels
 
 REFERENCE = Kernels(np)
-MODULES = (columns, blas_convolution, pooling, normalization, elementwise)
+MODULES = (columns, convolution, pooling, normalization, elementwise)
 PLANES = (3, 5, 7, 6)  # N C H W of the tests without a window
 
 drawn = settings(max_examples=30, deadline=None, derandomize=True)
@@ -197,14 +197,6 @@ def check_conv2d(compiled, window, N, C, F, groups, bias, seed, dtype=np.float64
 )
 def test_conv2d(compiled, window, N, C, F, groups, bias, seed):
     check_conv2d(compiled, window, N, C, F, groups, bias, seed)
-
-
-@pytest.mark.parametrize("images", [1, 2, 4])
-def test_conv2d_in_pieces_of_the_batch(compiled, images, monkeypatch):
-    window = Window2d.of((6, 5), 3, padding=1)
-    columns_of_an_image = 2 * 2 * window.taps * window.oh * window.ow * 8
-    monkeypatch.setattr(blas_convolution, "PIECE_BYTES", images * columns_of_an_image)
-    check_conv2d(compiled, window, 5, 2, 3, 2, True, 4)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -450,12 +442,12 @@ def cases(dtype):
 
 
 CASES = cases(np.float64)
-BLAS = {"conv2d", "conv2d_grad_input", "conv2d_grad_weight"}
+CONVOLUTION = {"conv2d", "conv2d_relu", "conv2d_grad_input", "conv2d_grad_weight"}
 IN_PLACE = {"sgd_step", "adam_step"}
 
 
 def test_every_primitive_is_in_the_cases():
-    assert set(CASES) | BLAS | IN_PLACE == NumbaKernels.overridden()
+    assert set(CASES) | CONVOLUTION | IN_PLACE == NumbaKernels.overridden()
 
 
 @pytest.fixture

@@ -121,6 +121,12 @@ class Kernels:
             y += b.reshape(1, F, 1, 1)
         return y
 
+    def conv2d_relu(
+        self, x: Array, w: Array, b: Array | None, window: Window2d, groups: int
+    ) -> Array:
+        """`relu` of `conv2d`, for sets that can take the maximum before y leaves the registers."""
+        return self.relu(self.conv2d(x, w, b, window, groups))
+
     def conv2d_grad_input(self, gy: Array, w: Array, window: Window2d, groups: int) -> Array:
         """Gradient of `conv2d` by x: col2im(w^T @ gy); -> (N, C, H, W)."""
         N, F = gy.shape[:2]

@@ -32,6 +32,22 @@ class Conv2d(Op):
         return gx, gw, gb
 
 
+class Conv2dRelu(Conv2d):
+    """Cross-correlation followed by max(y, 0), in one pass over the result."""
+
+    def forward(self, k: Kernels, x: Array, weight: Array, bias: Array | None) -> Array:
+        """The result is saved too: it is positive where the gradient passes."""
+        y = k.conv2d_relu(x, weight, bias, self.window, self.groups)
+        self.save(x if self.needs[1] else None, weight if self.needs[0] else None, y)
+        return y
+
+    def backward(self, k: Kernels, gy: Array) -> Any:
+        """Those of `Conv2d`, with gy where y > 0."""
+        x, weight, y = self.saved
+        self.saved = x, weight
+        return super().backward(k, k.relu_grad(gy, y))
+
+
 def conv2d(
     x: Tensor,
     weight: Tensor,
@@ -66,10 +82,44 @@ def conv2d(
     array([[[[-4., -4.],
              [-4., -4.]]]], dtype=float32)
     """
+    window = _window(x, weight, bias, stride, padding, dilation, groups)
+    return apply(Conv2d(window, groups), x, weight, bias)
+
+
+def conv2d_relu(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntPair = 1,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolve and rectify in one pass: ``relu(conv2d(...))``, which see for the arguments.
+
+    `nn.Sequential` uses it for a convolution that a ReLU follows. The value before the ReLU is
+    never written to memory.
+
+    >>> x = Tensor([[[[1.0, -2.0]]]])
+    >>> conv2d_relu(x, Tensor([[[[3.0]]]])).array
+    array([[[[3., 0.]]]], dtype=float32)
+    """
+    window = _window(x, weight, bias, stride, padding, dilation, groups)
+    return apply(Conv2dRelu(window, groups), x, weight, bias)
+
+
+def _window(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: IntPair,
+    padding: Padding,
+    dilation: IntPair,
+    groups: int,
+) -> Window2d:
     check_map(x, "conv2d")
     _check_filters(x, weight, bias, groups)
-    window = Window2d.of(x.shape[2:], weight.shape[2:], stride, padding, dilation, caller="conv2d")
-    return apply(Conv2d(window, groups), x, weight, bias)
+    return Window2d.of(x.shape[2:], weight.shape[2:], stride, padding, dilation, caller="conv2d")
 
 
 def _check_filters(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Va
 from typing import Any, Self, overload
 
 from minicnn.errors import ArgumentError, nearest
+from minicnn.nn.fusion import run_chain
 from minicnn.nn.module import Module
 
 
@@ -89,9 +90,7 @@ class Sequential(_Listed):
 
     def forward(self, x: Any) -> Any:
         """Send x through the modules."""
-        for module in self:
-            x = module(x)
-        return x
+        return run_chain(list(self), x)
 
     def _part(self, items: list[tuple[str, Module]]) -> Any:
         return Sequential(dict(items))

@@ -76,9 +76,10 @@ class Conv2d(Module):
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         init.bias_uniform_(self.bias, self.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, OH, OW)."""
-        return F.conv2d(
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, OH, OW); ``relu`` ends with max(y, 0)."""
+        function = F.conv2d_relu if relu else F.conv2d
+        return function(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
 

@@ -75,7 +75,9 @@ class Module(Attributes):
                 output = output if changed is None else changed
             return output
         except Exception as error:
-            error.add_note(running.note((*args, *kwargs.values())))
+            error.add_note(
+                running.note((*args, *(v for v in kwargs.values() if hasattr(v, "shape"))))
+            )
             raise
         finally:
             running.stack.pop()
@@ -92,6 +94,11 @@ class Module(Attributes):
         2
         """
         return RemovableHandle(self._forward_pre_hooks, hook)
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether a hook waits for this module's input or output."""
+        return bool(self._forward_hooks or self._forward_pre_hooks)
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after every forward.

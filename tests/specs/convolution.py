@@ -16,6 +16,7 @@ from minicnn.testing import (
     broken_kernel,
     distinct,
 )
+from minicnn_kernels.reference import Kernels
 from specs._oracles import indices, inside, windows
 
 
@@ -160,6 +161,18 @@ def _bias_gradient_for_weight(right, self, k, gy):
     return gx, gw, gw.sum(axis=(1, 2, 3)) if gw is not None and gb is not None else gb
 
 
+RECTIFIED = ("3x3", "unequal axes", "two groups", "1x1 kernel", "no bias, inexact")
+
+
+def _not_rectified(right, x, w, b, window, groups):
+    return Kernels(np).conv2d(x, w, b, window, groups)
+
+
+def _without_result(op):
+    op.saved = op.saved[:2]
+    return op
+
+
 SPECS = [
     OpSpec(
         "conv2d",
@@ -242,6 +255,22 @@ SPECS = [
                 _bias_gradient_for_weight,
             ),
             broken_function("same as valid", _same_as_valid),
+        ],
+    ),
+    OpSpec(
+        "conv2d_relu",
+        F.conv2d_relu,
+        [case for case in CASES if case.name in RECTIFIED],
+        oracle=lambda *args, **kwargs: np.maximum(conv2d_oracle(*args, **kwargs), 0),
+        terms=lambda x, w, b, **kwargs: w[0].size + 1,
+        faults=[
+            broken_kernel("not rectified", "conv2d_relu", _not_rectified),
+            broken_attribute(
+                "gradient of what is not rectified",
+                convolution.Conv2dRelu,
+                "backward",
+                lambda r, self, k, gy: convolution.Conv2d.backward(_without_result(self), k, gy),
+            ),
         ],
     ),
 ]

@@ -4,12 +4,13 @@ A kernel is a function of contiguous arrays and plain numbers. Its outer loop is
 independent tasks (a plane of a map, a row of columns, a number), and each task writes cells that no
 other task touches: no races, and the same result for every number of threads.
 
-Compiling takes 0.2 to 1.5 s for each kernel and dtype, on its first call. Numba keeps the machine
-code on disk: in ``NUMBA_CACHE_DIR`` if set, else in the ``__pycache__`` beside the module, else,
-where the installation is read-only, in the user's cache directory (``~/.cache/numba`` on Linux).
-Where none of them can be written, each process compiles anew. Numba notices a changed source file,
-but only that of the kernel itself: a helper belongs into the file of its kernels, and after a
-change of the options below the cache must be emptied.
+Compiling takes 0.2 to 5 s for each kernel and dtype, on its first call. Numba keeps the machine
+code on disk, in ``NUMBA_CACHE_DIR`` if set, else in the user's cache directory (on Linux
+``~/.cache/minicnn/kernels``), so that a read-only installation has a cache too; where that cannot
+be written, Numba's own choices, and in the worst case each process compiles anew. Numba alone
+notices only a change in the file of the kernel itself, not in a helper's. So the cache has a folder
+for each version of all sources together (`_sources_digest`), and code from before an upgrade is
+never loaded.
 
 Conventions of the loops
     - Positions computed from offsets are ``uint64``. For a signed index Numba adds the code that
@@ -26,10 +27,13 @@ GNU OpenMP ends a forked child that runs a kernel after its parent did: start su
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # Read by the OpenMP runtime when it loads: its idle threads sleep instead of taking the cores that
@@ -80,10 +84,32 @@ def helper(function: Callable[..., Any]) -> Any:
 
 
 def _cached(function: Callable[..., Any], **options: Any) -> Any:
+    config: Any = numba.config  # its attributes are made at run time
+    chosen, config.CACHE_DIR = config.CACHE_DIR, _cache_folder()
     try:
         return numba.njit(cache=True, **_SERIAL, **options)(function)
     except RuntimeError:  # Numba found no directory that it can write to
         return numba.njit(**_SERIAL, **options)(function)
+    finally:
+        config.CACHE_DIR = chosen
+
+
+@functools.cache
+def _cache_folder() -> str:
+    """Where the machine code of these sources is kept; read by Numba when it decorates."""
+    import platformdirs
+
+    base = os.environ.get("NUMBA_CACHE_DIR") or platformdirs.user_cache_path("minicnn") / "kernels"
+    return str(Path(base) / _sources_digest())
+
+
+def _sources_digest() -> str:
+    """Sixteen letters that change with any source of the compiled kernels."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted([*folder.glob("*.py"), folder.parent / "geometry.py"]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 class _Announcement(event.Listener):

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from minicnn_kernels.numba_cpu import (
-    blas_convolution,
     columns,
+    convolution,
     elementwise,
     normalization,
     pooling,
@@ -102,10 +102,11 @@ class NumbaKernels(Kernels):
 
     im2col = loop(columns.im2col, 1)
     col2im = loop(columns.col2im, 1)
-    conv2d = loop(blas_convolution.conv2d, 3)
-    conv2d_grad_input = loop(blas_convolution.conv2d_grad_input, 2)
-    conv2d_grad_weight = loop(blas_convolution.conv2d_grad_weight, 2)
-    conv2d_grad_bias = loop(blas_convolution.conv2d_grad_bias, 1)
+    conv2d = loop(convolution.conv2d, 3)
+    conv2d_relu = loop(convolution.conv2d_relu, 3)
+    conv2d_grad_input = loop(convolution.conv2d_grad_input, 2)
+    conv2d_grad_weight = loop(convolution.conv2d_grad_weight, 2)
+    conv2d_grad_bias = loop(convolution.conv2d_grad_bias, 1)
 
     max_pool2d = loop(pooling.max_pool2d, 1)
     min_pool2d = loop(pooling.min_pool2d, 1)

@@ -1,0 +1,146 @@
+"""Convolution and its gradients on the register tile of `microkernel`.
+
+All three are sums of products of the same numbers:
+
+    forward          y[f, p]  = sum over k=(c, i, j) of w[f, k] * window of x[k, p]
+    input gradient   gx[c, p] = sum over k=(f, i, j) of w[f, c, i, j] * window of gy[k, p]
+    weight gradient  gw[f, k] = sum over p of gy[f, p] * window of x[k, p]
+
+Three compiled loops serve them: `lanes_loops` and `panel_loops` the first two, `weight_loops` the
+third. `convolution_plans` describes a problem to them in tables of offsets; this file allocates and
+calls. Sums are of float32 or float64 numbers in that precision, in an order that depends on the
+sizes and the number of threads alone. Taps on padding are skipped or read as 0.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from minicnn_kernels.geometry import Window2d
+from minicnn_kernels.numba_cpu.compile import Array, flat, int64, kernel, uint64
+from minicnn_kernels.numba_cpu.convolution_plans import (
+    PIXELS,
+    LanesPlan,
+    PanelPlan,
+    forward_plan,
+    input_plans,
+    weight_plan,
+)
+from minicnn_kernels.numba_cpu.lanes_loops import correlate_lanes, pack_weights
+from minicnn_kernels.numba_cpu.microkernel import ROWS, lanes
+from minicnn_kernels.numba_cpu.panel_loops import Operands, correlate
+from minicnn_kernels.numba_cpu.weight_loops import combine, weight_gradient
+from minicnn_kernels.threads import get_num_threads
+
+
+def conv2d(x: Array, w: Array, b: Array | None, window: Window2d, groups: int) -> Array:
+    """See `Kernels.conv2d`."""
+    return _forward(x, w, b, window, groups, relu=False)
+
+
+def conv2d_relu(x: Array, w: Array, b: Array | None, window: Window2d, groups: int) -> Array:
+    """See `Kernels.conv2d_relu`; max(y, 0) is taken while the tile is in registers."""
+    return _forward(x, w, b, window, groups, relu=True)
+
+
+def _forward(
+    x: Array, w: Array, b: Array | None, window: Window2d, groups: int, relu: bool
+) -> Array:
+    N, F = x.shape[0], w.shape[0]
+    y = np.empty((N, F, window.oh, window.ow), x.dtype)
+    if y.size == 0 or w.size == 0:
+        y[...] = 0 if b is None else b.reshape(-1, 1, 1)
+        return np.maximum(y, 0) if relu else y
+    plan = forward_plan(window, w.shape[1], F, N, groups, x.dtype, get_num_threads())
+    _run(plan, x, w, b, y, relu)
+    return y
+
+
+def conv2d_grad_input(gy: Array, w: Array, window: Window2d, groups: int) -> Array:
+    """See `Kernels.conv2d_grad_input`."""
+    N, F = gy.shape[:2]
+    C = w.shape[1] * groups
+    if gy.size == 0 or w.size == 0:
+        return np.zeros((N, C, window.h, window.w), gy.dtype)
+    plans = input_plans(window, w.shape[1], F, N, groups, gy.dtype, get_num_threads())
+    covered = len(plans) == min(window.sh, window.h) * min(window.sw, window.w)
+    gx = (np.empty if covered else np.zeros)((N, C, window.h, window.w), gy.dtype)
+    for plan in plans:
+        _run(plan, gy, w, None, gx, False)
+    return gx
+
+
+def conv2d_grad_weight(gy: Array, x: Array, window: Window2d, groups: int) -> Array:
+    """See `Kernels.conv2d_grad_weight`."""
+    N, F = gy.shape[:2]
+    C = x.shape[1] // groups
+    gw = np.zeros((F, C, window.kh, window.kw), x.dtype)
+    if gw.size == 0 or gy.size == 0:
+        return gw
+    plan = weight_plan(window, C, F, N, groups, x.dtype, get_num_threads())
+    sums = (np.empty if plan.complete else np.zeros)(plan.sums, x.dtype)
+    weight_gradient(
+        np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1), sums,
+        plan.shape, plan.target, plan.tasks, plan.offsets, PIXELS, plan.width,
+        _scratch(len(plan.tasks), plan.workers, plan.reserved, x.dtype),
+    )  # fmt: skip
+    combine(sums, gw.reshape(groups, F // groups, -1))
+    return gw
+
+
+def conv2d_grad_bias(gy: Array) -> Array:
+    """See `Kernels.conv2d_grad_bias`."""
+    N, F = gy.shape[:2]
+    totals = np.empty((N, F))
+    _plane_totals(flat(gy, gy.size), totals.reshape(-1))
+    return totals.sum(axis=0).astype(gy.dtype)
+
+
+def _run(
+    plan: PanelPlan | LanesPlan, x: Array, w: Array, b: Array | None, y: Array, relu: bool
+) -> None:
+    bias = np.zeros(y.shape[1] + 2 * ROWS, x.dtype)  # rows of zeros for what lies beyond
+    if b is not None:
+        bias[: y.shape[1]] = b
+    x, w = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(w).reshape(-1)
+    scratch = _scratch(len(plan.tasks), plan.workers, plan.reserved, x.dtype)
+    if isinstance(plan, LanesPlan):
+        G, outer, _, _, used = plan.weights
+        packed = np.empty(G * plan.blocking.vectors * lanes(x.dtype) * outer * used, x.dtype)
+        pack_weights(w, plan.weights, plan.places, plan.tiles, packed)
+        correlate_lanes(
+            x, packed, bias, y.reshape(-1), plan.shape, plan.target,
+            plan.blocking._replace(relu=relu), plan.tasks, plan.classes, plan.spans, plan.steps,
+            plan.tiles, scratch,
+        )  # fmt: skip
+    else:
+        operands = Operands(x, w, bias, y.reshape(-1), plan.offsets, plan.steps, plan.rows_of_a)
+        how = plan.blocking._replace(relu=relu)
+        correlate(operands, plan.shape, plan.target, how, plan.tasks, scratch)
+
+
+_kept = threading.local()
+
+
+def _scratch(tasks: int, workers: int, reserved: int, dtype: np.dtype[Any]) -> Array:
+    """Working memory, one row a worker: kept, as a page touched for the first time costs dearly."""
+    workers = min(tasks, workers)
+    needed = workers * reserved * dtype.itemsize
+    memory = getattr(_kept, "memory", None)
+    if memory is None or memory.size < needed:
+        memory = _kept.memory = np.empty(needed, np.uint8)
+    return memory[:needed].view(dtype).reshape(workers, reserved)
+
+
+@kernel
+def _plane_totals(gy: Array, totals: Array) -> None:
+    for plane in prange(len(totals)):
+        cells = len(gy) // len(totals)
+        start, total = uint64(int64(plane) * cells), 0.0
+        for o in range(uint64(cells)):
+            total += gy[start + o]
+        totals[plane] = total
