@@ -300,3 +300,14 @@ def test_training_in_a_thread_works():
     thread.start()
     thread.join()
     assert trainer.position.epoch == 1
+
+
+def test_a_resume_marks_the_best_epoch_that_a_kill_left_unmarked(tmp_path):
+    trainer, train, validation = make_trainer(tmp_path)
+    trainer.fit(train, validation, epochs=2)
+    best = best_checkpoint(tmp_path).path.name
+    (tmp_path / "checkpoints" / "best.json").unlink()
+    resumed, train, validation = make_trainer(tmp_path)
+    resumed.load_state(newest_checkpoint(tmp_path))
+    resumed.fit(train, validation, epochs=2)
+    assert best_checkpoint(tmp_path).path.name == best

@@ -129,6 +129,9 @@ class Checkpointer(Callback):
         """Save the initial state, unless this is a resume."""
         if trainer.position.step == 0:
             self.save(trainer)
+        elif self.best_name and self._path(self.best_name).exists():
+            # a kill may have come between saving the best epoch and marking it
+            mark_best(self.run_folder, self.best_name)
 
     def on_step_end(self, trainer: Trainer, images: int) -> None:
         """Save where the last checkpoint is old enough."""
@@ -154,10 +157,13 @@ class Checkpointer(Callback):
         """Write a checkpoint and remove those that are no longer wanted."""
         weights, arrays, meta = trainer.state()
         name = self._checkpoint_name(trainer)
-        if not (self.run_folder / "checkpoints" / name).exists():
+        if not self._path(name).exists():
             save_checkpoint(self.run_folder, name, weights, arrays, {**self.meta, **meta})
             prune(self.run_folder, self.keep, {self.best_name} if self.best_name else ())
         self._saved_at = time.monotonic()
+
+    def _path(self, name: str) -> Path:
+        return self.run_folder / "checkpoints" / name
 
     @staticmethod
     def _checkpoint_name(trainer: Trainer) -> str:

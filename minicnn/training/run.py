@@ -28,7 +28,7 @@ from minicnn.optim import lr_scheduler
 from minicnn.training.callbacks import Callback, Checkpointer, EarlyStopping
 from minicnn.training.checkpoint import Checkpoint, best_checkpoint, newest_checkpoint
 from minicnn.training.config import TrainConfig, dump, load_config, resolve
-from minicnn.training.evaluation import Evaluation
+from minicnn.training.evaluation import Evaluation, evaluate
 from minicnn.training.files import atomic_write
 from minicnn.training.history import History
 from minicnn.training.trainer import Trainer
@@ -203,8 +203,7 @@ def evaluate_run(folder: Path, source: str | None = None) -> tuple[Evaluation, C
     model, checkpoint = load_model(folder)
     origin = _data_source(config.data)
     test = origin.load("test", source=config.source)
-    trainer = Trainer(model, optim.SGD(model.parameters()))
-    return trainer.evaluate(eval_loader(test, origin, config)), checkpoint
+    return evaluate(model, eval_loader(test, origin, config)), checkpoint
 
 
 def create_model(name: str, classes: Any, image_shape: tuple[int, ...]) -> Module:
