@@ -10,15 +10,13 @@ True
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 from minicnn_kernels.errors import (
     BackendError,
     DeviceError,
     DTypeError,
     MiniCNNError,
     ShapeError,
+    nearest,
 )
 
 __all__ = [
@@ -72,15 +70,3 @@ class OutOfRangeError(MiniCNNError, IndexError):
 
 class NonFiniteError(MiniCNNError, ArithmeticError):
     """A loss that became NaN or infinite."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``"did you mean 'x'? "`` for a misspelled name, or an empty string.
-
-    >>> nearest("restnet", ["resnet", "vgg16"])
-    "did you mean 'resnet'? "
-    >>> nearest("zzz", ["resnet", "vgg16"])
-    ''
-    """
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean {match[0]!r}? " if match else ""

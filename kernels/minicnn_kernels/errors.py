@@ -1,5 +1,8 @@
 """The exceptions that kernels raise. `minicnn.errors` shows them to users and adds the rest."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class MiniCNNError(Exception):
     """Base of every error that minicnn raises on purpose.
@@ -22,3 +25,15 @@ class DeviceError(MiniCNNError, ValueError):
 
 class BackendError(MiniCNNError, RuntimeError):
     """A kernel set that is unknown, cannot be used here, or fell back in strict mode."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"did you mean 'x'? "`` for a misspelled name, or an empty string.
+
+    >>> nearest("restnet", ["resnet", "vgg16"])
+    "did you mean 'resnet'? "
+    >>> nearest("zzz", ["resnet", "vgg16"])
+    ''
+    """
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}? " if match else ""

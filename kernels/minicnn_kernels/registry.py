@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn_kernels.errors import BackendError, DeviceError
+from minicnn_kernels.errors import BackendError, DeviceError, nearest
 from minicnn_kernels.reference import PRIMITIVES, Kernels
 from minicnn_kernels.threads import give_threads_to_blas
 
@@ -220,12 +220,9 @@ def describe() -> str:
 
 def _find(name: str) -> Backend:
     if name not in _backends:
-        import difflib
-
-        match = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
-        hint = f"did you mean {match[0]!r}? " if match else ""
         raise BackendError(
-            f"use_backend: unknown backend {name!r}; {hint}choose one of {', '.join(names())}."
+            f"use_backend: unknown backend {name!r}; {nearest(name, names())}"
+            f"choose one of {', '.join(names())}."
         )
     return _backends[name]
 
