@@ -21,6 +21,35 @@ def chain():
     )
 
 
+def normalised_chain():
+    minicnn.seed(2)
+    model = nn.Sequential(
+        *(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(4, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(48, 5), nn.BatchNorm1d(5), nn.ReLU()),
+    )
+    for module in model:
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.array[:] = np.linspace(-2, 2, module.num_features)
+            module.bias.array[:] = np.linspace(1, -1, module.num_features)
+            module.running_var[:] = np.linspace(0.5, 2, module.num_features)
+    return model
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        minicnn.seed(3)
+        self.body = nn.Sequential(
+            *(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()),
+            *(nn.Conv2d(3, 2, 3, padding=1), nn.BatchNorm2d(2)),
+        )
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        return nn.residual(self.body, x, x, self.relu)
+
+
 def gradients(model, x):
     x = Tensor(x, requires_grad=True)
     y = model(x)
@@ -32,16 +61,83 @@ def image(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("backend", CPU)
-def test_fusion_changes_no_result(backend):
-    x = image(2, 2, 8, 9)
-    with minicnn.use_backend(backend):
-        fused = gradients(chain(), x)
-        with nn.unfused():
-            plain = gradients(chain(), x)
+def assert_alike(fused, plain):
+    """Alike but for rounding; the bias before a batch norm has a gradient of rounding alone."""
+    largest = max(float(np.abs(b).max()) for b in plain)
+    allowed = tolerance(np.dtype(np.float32), 3 * 8 * 8 * 9, largest)
     for a, b in zip(fused, plain, strict=True):
-        allowed = tolerance(np.dtype(np.float32), 2 * 8 * 9 * 9, float(np.abs(b).max()))
         assert np.abs(a - b).max() <= allowed
+
+
+def running_statistics(model):
+    return [b for name, b in model.state_dict().items() if "running" in name]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("build", [chain, normalised_chain, Block])
+@pytest.mark.parametrize("backend", CPU)
+def test_fusion_changes_no_result(backend, build, training):
+    x = image(3, 2, 8, 8)
+    with minicnn.use_backend(backend):
+        models = build().train(training), build().train(training)
+        fused = gradients(models[0], x) + running_statistics(models[0])
+        with nn.unfused():
+            plain = gradients(models[1], x) + running_statistics(models[1])
+    assert_alike(fused, plain)
+
+
+@pytest.mark.parametrize("build", [chain, normalised_chain, Block])
+@pytest.mark.parametrize("backend", CPU)
+def test_fusion_changes_no_result_of_inference(backend, build):
+    x, model = Tensor(image(3, 2, 8, 8)), build().eval()
+    with minicnn.use_backend(backend), minicnn.no_grad():
+        fused = model(x).array
+        with nn.unfused():
+            plain = model(x).array
+    assert_alike([fused], [plain])
+
+
+def ops_of(tensor):
+    """Names of the ops that made a tensor, the newest first."""
+    ops, op = [], tensor.op
+    while op is not None and hasattr(op, "parents"):
+        ops.append(op.name)
+        op = next((parent for parent in op.parents if parent is not None), None)
+    return ops
+
+
+def test_every_pattern_becomes_one_operation():
+    assert ops_of(normalised_chain()(Tensor(image(3, 2, 8, 8)))) == [
+        *("batch_norm_train_relu", "linear", "reshape"),
+        *("batch_norm_train_relu", "conv2d"),
+        *("batch_norm_train_relu_max_pool2d", "conv2d"),
+    ]
+    assert ops_of(Block()(Tensor(image(3, 2, 8, 8))))[:3] == [
+        *("batch_norm_train_add_relu", "conv2d", "batch_norm_train_relu"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda block: block.body.append(nn.Identity()),
+        lambda block: setattr(block, "relu", nn.LeakyReLU(0.0)),
+        lambda block: block.body.register_forward_hook(lambda *args: None),
+        lambda block: block.body[4].register_forward_hook(lambda *args: None),
+        lambda block: block.relu.register_forward_hook(lambda *args: None),
+    ],
+)
+def test_a_residual_block_that_is_not_fused_gives_the_same(change):
+    x, block, other = image(3, 2, 8, 8), Block(), Block()
+    change(other)
+    assert "batch_norm_train_add_relu" not in ops_of(other(Tensor(x)))
+    assert_alike(gradients(Block(), x), gradients(other, x))
+    assert "batch_norm_train_add_relu" in ops_of(block(Tensor(x)))
+
+
+def test_a_residual_sum_of_unlike_maps_is_an_error():
+    with pytest.raises(ShapeError, match=r"skip is \(3, 1, 8, 8\) but x is \(3, 2, 8, 8\)"):
+        nn.residual(Block().body, Tensor(image(3, 2, 8, 8)), Tensor(image(3, 1, 8, 8)), nn.ReLU())
 
 
 def count_fused(monkeypatch):

@@ -18,17 +18,18 @@ from minicnn_kernels.errors import BackendError, ShapeError
 from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu import (
     NumbaKernels,
+    batch_norm,
     columns,
     convolution,
     elementwise,
     kernels,
-    normalization,
+    lrn,
     pooling,
 )
 from minicnn_kernels.reference import PRIMITIVES, Kernels
 
 REFERENCE = Kernels(np)
-MODULES = (columns, convolution, pooling, normalization, elementwise)
+MODULES = (columns, convolution, pooling, batch_norm, lrn, elementwise)
 PLANES = (3, 5, 7, 6)  # N C H W of the tests without a window
 
 drawn = settings(max_examples=30, deadline=None, derandomize=True)
@@ -269,53 +270,6 @@ def test_adaptive_avg_pool2d(compiled, size, bins, N, seed):
 # ---------------------------------------------------------------------- normalisation
 
 
-def check_batch_norm(compiled, shape, affine, seed, dtype=np.float64):
-    C, eps = shape[1], 1e-5
-    x, gy = (normal(seed + i, *shape, dtype=dtype) for i in (0, 1))
-    w, b = (normal(seed + i, C, dtype=dtype) if affine else None for i in (2, 3))
-    mean, var = normal(seed + 4, C, dtype=dtype), normal(seed + 5, C, dtype=dtype) ** 2
-    count = x.size // C
-    largest = np.abs(x).max() + np.abs(mean).max()
-    slope = (1 if w is None else np.abs(w).max()) / np.sqrt(
-        min(var.min(), x.var(axis=0).min()) + eps
-    )
-    y_scale = largest * slope + 1
-    check_close(compiled, "batch_norm_train", x, w, b, eps, terms=count, scale=y_scale * largest**2)
-    check_close(compiled, "batch_norm_eval", x, w, b, mean, var, eps, terms=1, scale=y_scale)
-    g_scale = np.abs(gy).sum() * (1 + largest / np.sqrt(var.min() + eps)) ** 2 * max(1, slope)
-    for primitive in ("batch_norm_grad", "batch_norm_eval_grad"):
-        args = gy, x, w, mean, var, eps
-        check_close(compiled, primitive, *args, terms=count, scale=g_scale)
-
-
-@pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("shape", [PLANES, (16, 3), (4, 3, 9), (2, 3, 1, 1)])
-def test_batch_norm(compiled, shape, affine):
-    check_batch_norm(compiled, shape, affine, 9)
-    check_batch_norm(compiled, shape, affine, 10)
-
-
-def test_batch_norm_in_float32(compiled):
-    check_batch_norm(compiled, (4, 3, 11, 13), True, 11, np.float32)
-
-
-def test_batch_norm_variance_does_not_cancel(compiled):
-    x = (1e4 + np.random.default_rng(12).normal(size=(8, 2, 9, 9))).astype(np.float32)
-    _, mean, var = compiled.batch_norm_train(x, None, None, 1e-5)
-    exact = x.astype(np.float64)
-    bound = 2 * np.finfo(np.float32).eps
-    np.testing.assert_allclose(mean, exact.mean(axis=(0, 2, 3)), rtol=bound)
-    np.testing.assert_allclose(var, exact.var(axis=(0, 2, 3)), rtol=bound)
-
-
-def test_batch_norm_of_an_empty_batch(compiled):
-    x, c = np.ones((0, 3, 2, 2)), np.ones(3)
-    with np.errstate(all="ignore"):
-        check_equal(compiled, "batch_norm_eval", x, c, c, c, c, 1e-5)
-        check_equal(compiled, "batch_norm_eval_grad", x, x, c, c, c, 1e-5)
-        check_equal(compiled, "batch_norm_grad", x, x, c, c, c, 1e-5)
-
-
 @drawn
 @given(
     C=st.integers(1, 6),
@@ -426,10 +380,14 @@ def cases(dtype):
         "weighted_pool2d_grad": (gy, ones[:3, :3], ones, window),
         "adaptive_avg_pool2d": (x, (5, 4)),
         "adaptive_avg_pool2d_grad": (gy[:, :, :5, :4], (H, W)),
-        "batch_norm_train": (x, mean, var, 1e-5),
+        "batch_norm_statistics": (x,),
         "batch_norm_grad": (gy, x, var, mean, var, 1e-5),
         "batch_norm_eval": (x, mean, var, mean, var, 1e-5),
         "batch_norm_eval_grad": (gy, x, var, mean, var, 1e-5),
+        "batch_norm_relu": (x, mean, var, mean, var, 1e-5, gy),
+        "batch_norm_relu_grad": (gy, x, var, mean, mean, var, 1e-5),
+        "batch_norm_relu_max_pool2d": (x, mean, var, mean, var, 1e-5, window),
+        "batch_norm_relu_max_pool2d_grad": (gy, x, tap, x, var, mean, mean, var, 1e-5, window),
         "local_response_norm": (x, 5, 0.1, 0.75, 2.0),
         "local_response_norm_grad": (gy, x, s, 5, 0.1, 0.75),
         "relu": (x,),

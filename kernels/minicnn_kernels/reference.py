@@ -350,33 +350,29 @@ class Kernels:
 
     # ------------------------------------------------------------------ normalisation
 
-    def batch_norm_train(
-        self, x: Array, w: Array | None, b: Array | None, eps: float
-    ) -> tuple[Array, Array, Array]:
-        """Normalise each channel by its own batch: y, mean (C,), biased variance (C,).
+    def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:
+        """Mean and biased variance of each channel, over every axis but 1; both (C,).
 
-        y = (x - mean) / sqrt(var + eps) * w + b over every axis but 1 (Ioffe & Szegedy 2015,
-        algorithm 1). The variance is taken in a second pass, after the mean, for accuracy.
+        The variance is taken in a second pass, after the mean, for accuracy (Ioffe & Szegedy 2015,
+        algorithm 1).
         """
         axes = _all_but_channel(x)
         mean = x.mean(axis=axes)
         centred = x - _per_channel(mean, x)
-        var = (centred * centred).mean(axis=axes)
-        return self._scale_shift(centred, (var + eps) ** -0.5, w, b), mean, var
+        return mean, (centred * centred).mean(axis=axes)
 
     def batch_norm_grad(
         self, gy: Array, x: Array, w: Array | None, mean: Array, var: Array, eps: float
     ) -> tuple[Array, Array, Array]:
-        """Gradients of `batch_norm_train` by x, w and b; mean and var depend on x too.
+        """Gradients of `batch_norm_eval` by x, w and b where mean and var are the statistics of x.
 
         With xhat = (x - mean) * inv: gb = sum(gy), gw = sum(gy * xhat) and
         gx = w * inv * (gy - mean(gy) - xhat * mean(gy * xhat)).
         """
         gx, gw, gb = self.batch_norm_eval_grad(gy, x, w, mean, var, eps)
         count = x.size // x.shape[1]
-        inv = (var + eps) ** -0.5
-        factor = inv if w is None else inv * w
-        xhat = (x - _per_channel(mean, x)) * _per_channel(inv, x)
+        factor = _norm_factor(w, var, eps)
+        xhat = (x - _per_channel(mean, x)) * _per_channel((var + eps) ** -0.5, x)
         gx -= _per_channel(factor * gb / count, x) + xhat * _per_channel(factor * gw / count, x)
         return gx, gw, gb
 
@@ -384,24 +380,59 @@ class Kernels:
         self, x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, eps: float
     ) -> Array:
         """Normalise by given statistics: (x - mean) / sqrt(var + eps) * w + b."""
-        return self._scale_shift(x - _per_channel(mean, x), (var + eps) ** -0.5, w, b)
+        y = (x - _per_channel(mean, x)) * _per_channel(_norm_factor(w, var, eps), x)
+        if b is not None:
+            y += _per_channel(b, y)
+        return y
 
     def batch_norm_eval_grad(
         self, gy: Array, x: Array, w: Array | None, mean: Array, var: Array, eps: float
     ) -> tuple[Array, Array, Array]:
         """Gradients of `batch_norm_eval` by x, w and b; mean and var are constants."""
         axes = _all_but_channel(x)
-        inv = (var + eps) ** -0.5
         gb = gy.sum(axis=axes)
-        gw = (gy * (x - _per_channel(mean, x))).sum(axis=axes) * inv
-        gx = gy * _per_channel(inv if w is None else inv * w, x)
-        return gx, gw, gb
+        gw = (gy * (x - _per_channel(mean, x))).sum(axis=axes) * (var + eps) ** -0.5
+        return gy * _per_channel(_norm_factor(w, var, eps), x), gw, gb
 
-    def _scale_shift(self, centred: Array, inv: Array, w: Array | None, b: Array | None) -> Array:
-        y = centred * _per_channel(inv if w is None else inv * w, centred)
-        if b is not None:
-            y += _per_channel(b, y)
-        return y
+    def batch_norm_relu(
+        self, x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, eps: float,
+        skip: Array | None,
+    ) -> Array:  # fmt: skip
+        """`batch_norm_eval`, plus ``skip`` (like x) where given, then `relu`."""
+        y = self.batch_norm_eval(x, w, b, mean, var, eps)
+        return self.relu(y if skip is None else self.add(y, skip))
+
+    def batch_norm_relu_grad(
+        self, gy: Array, x: Array, w: Array | None, b: Array | None, mean: Array, var: Array,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        """`batch_norm_grad` behind `relu`; where that passed is computed again from x."""
+        y = self.batch_norm_relu(x, w, b, mean, var, eps, None)
+        return self.batch_norm_grad(self.relu_grad(gy, y), x, w, mean, var, eps)
+
+    def batch_norm_relu_max_pool2d(
+        self, x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, eps: float,
+        window: Window2d,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        """`batch_norm_relu`, then `max_pool2d`: y, the x of each winner, and its tap.
+
+        Normalising and ReLU keep the order of the numbers of a channel, or turn it round where the
+        channel's factor is negative. So the winner is found among the x, and only winners are
+        normalised. Of numbers that differ by rounding alone another one may win.
+        """
+        sign = _per_channel(self.xp.where(_norm_factor(w, var, eps) < 0, -1, 1).astype(x.dtype), x)
+        best, tap = self.max_pool2d(sign * x, window)
+        best = sign * best
+        return self.batch_norm_relu(best, w, b, mean, var, eps, None), best, tap
+
+    def batch_norm_relu_max_pool2d_grad(
+        self, gy: Array, best: Array, tap: Array, x: Array, w: Array | None, b: Array | None,
+        mean: Array, var: Array, eps: float, window: Window2d,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        """Gradients of `batch_norm_relu_max_pool2d` by x, w and b, the statistics being x's."""
+        y = self.batch_norm_relu(best, w, b, mean, var, eps, None)
+        gy = self.max_pool2d_grad(self.relu_grad(gy, y), tap, window)
+        return self.batch_norm_grad(gy, x, w, mean, var, eps)
 
     def local_response_norm(
         self, x: Array, size: int, alpha: float, beta: float, k: float
@@ -653,6 +684,12 @@ def _pieces(x: Array, window: Window2d) -> Iterator[slice]:
 
 def _all_but_channel(x: Array) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
+
+
+def _norm_factor(w: Array | None, var: Array, eps: float) -> Array:
+    """What batch norm multiplies each channel by."""
+    inv = (var + eps) ** -0.5
+    return inv if w is None else inv * w
 
 
 def _per_channel(v: Array, x: Array) -> Array:

@@ -16,7 +16,12 @@ from minicnn.functional.arithmetic import add, div, exp, log, matmul, mul, neg, 
 from minicnn.functional.convolution import conv2d, conv2d_relu
 from minicnn.functional.linear import linear
 from minicnn.functional.loss import cross_entropy, mse_loss
-from minicnn.functional.normalization import batch_norm, local_response_norm
+from minicnn.functional.normalization import (
+    batch_norm,
+    batch_norm_relu,
+    batch_norm_relu_max_pool2d,
+    local_response_norm,
+)
 from minicnn.functional.pooling import (
     adaptive_avg_pool2d,
     adaptive_max_pool2d,
@@ -49,6 +54,8 @@ __all__ = [
     "argmax",
     "avg_pool2d",
     "batch_norm",
+    "batch_norm_relu",
+    "batch_norm_relu_max_pool2d",
     "cat",
     "concat",
     "conv2d",

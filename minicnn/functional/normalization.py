@@ -6,25 +6,88 @@ from typing import Any
 
 from minicnn.autograd import Op, Tensor, apply
 from minicnn.errors import ArgumentError, ShapeError
+from minicnn.functional.pooling import max_pool2d, pool_window
+from minicnn_kernels.geometry import IntPair, Padding, Window2d
 from minicnn_kernels.reference import Array, Kernels
 
 
 class BatchNormTrain(Op):
     """Normalise by the statistics of the batch itself."""
 
+    mean: Array
+    var: Array
+
     def __init__(self, eps: float) -> None:
         self.eps = eps
 
     def forward(self, k: Kernels, x: Array, weight: Array | None, bias: Array | None) -> Array:
         """x and two numbers a channel are saved, not the normalised maps."""
-        y, self.mean, self.var = k.batch_norm_train(x, weight, bias, self.eps)
+        self.mean, self.var = k.batch_norm_statistics(x)
         self.save(x, weight)
-        return y
+        return k.batch_norm_eval(x, weight, bias, self.mean, self.var, self.eps)
 
     def backward(self, k: Kernels, gy: Array) -> Any:
         """The statistics depend on x too: see `Kernels.batch_norm_grad`."""
         x, weight = self.saved
         return k.batch_norm_grad(gy, x, weight, self.mean, self.var, self.eps)
+
+
+class BatchNormTrainRelu(BatchNormTrain):
+    """Normalise by the statistics of the batch, then rectify, in one pass."""
+
+    def forward(self, k: Kernels, x: Array, weight: Array | None, bias: Array | None) -> Array:
+        """The result is not saved: where it is positive is computed again."""
+        self.mean, self.var = k.batch_norm_statistics(x)
+        self.save(x, weight, bias)
+        return k.batch_norm_relu(x, weight, bias, self.mean, self.var, self.eps, None)
+
+    def backward(self, k: Kernels, gy: Array) -> Any:
+        """See `Kernels.batch_norm_relu_grad`."""
+        x, weight, bias = self.saved
+        return k.batch_norm_relu_grad(gy, x, weight, bias, self.mean, self.var, self.eps)
+
+
+class BatchNormTrainAddRelu(BatchNormTrain):
+    """Normalise, add another map and rectify, in one pass: the end of a residual block."""
+
+    def forward(  # type: ignore[override]
+        self, k: Kernels, x: Array, weight: Array | None, bias: Array | None, skip: Array
+    ) -> Array:
+        """The result is saved, which the next layer keeps anyway; skip is not."""
+        self.mean, self.var = k.batch_norm_statistics(x)
+        y = k.batch_norm_relu(x, weight, bias, self.mean, self.var, self.eps, skip)
+        self.save(x, weight, y)
+        return y
+
+    def backward(self, k: Kernels, gy: Array) -> Any:
+        """gskip = gy where y > 0, and from it the rest."""
+        x, weight, y = self.saved
+        gskip = k.relu_grad(gy, y)
+        return *k.batch_norm_grad(gskip, x, weight, self.mean, self.var, self.eps), gskip
+
+
+class BatchNormTrainReluMaxPool2d(BatchNormTrain):
+    """Normalise by the statistics of the batch, rectify and pool; only winners are normalised."""
+
+    def __init__(self, eps: float, window: Window2d) -> None:
+        super().__init__(eps)
+        self.window = window
+
+    def forward(self, k: Kernels, x: Array, weight: Array | None, bias: Array | None) -> Array:
+        """x, the winners among its numbers and their taps are saved."""
+        self.mean, self.var = k.batch_norm_statistics(x)
+        y, best, tap = k.batch_norm_relu_max_pool2d(
+            x, weight, bias, self.mean, self.var, self.eps, self.window
+        )
+        self.save(best, tap, x, weight, bias)
+        return y
+
+    def backward(self, k: Kernels, gy: Array) -> Any:
+        """See `Kernels.batch_norm_relu_max_pool2d_grad`."""
+        best, tap, x, weight, bias = self.saved
+        return k.batch_norm_relu_max_pool2d_grad(
+            gy, best, tap, x, weight, bias, self.mean, self.var, self.eps, self.window
+        )
 
 
 class BatchNormEval(Op):
@@ -44,6 +107,24 @@ class BatchNormEval(Op):
         """The statistics are constants."""
         x, weight = self.saved
         return k.batch_norm_eval_grad(gy, x, weight, self.mean, self.var, self.eps)
+
+
+class BatchNormEvalRelu(BatchNormEval):
+    """Normalise by given statistics, add another map where given, and rectify, in one pass."""
+
+    def forward(  # type: ignore[override]
+        self, k: Kernels, x: Array, weight: Array | None, bias: Array | None, skip: Array | None
+    ) -> Array:
+        """x and the result are saved."""
+        y = k.batch_norm_relu(x, weight, bias, self.mean, self.var, self.eps, skip)
+        self.save(x, weight, y)
+        return y
+
+    def backward(self, k: Kernels, gy: Array) -> Any:
+        """gskip = gy where y > 0, and from it the rest."""
+        x, weight, y = self.saved
+        gskip = k.relu_grad(gy, y)
+        return *k.batch_norm_eval_grad(gskip, x, weight, self.mean, self.var, self.eps), gskip
 
 
 class LocalResponseNorm(Op):
@@ -100,17 +181,90 @@ def batch_norm(
     _check_channels(x, weight, bias, running_mean, running_var)
     if not training and running_mean is not None:
         return apply(BatchNormEval(running_mean, running_var, eps), x, weight, bias)
-    count = x.size // x.shape[1] if x.shape[1] else 0
-    if count < 2:
-        raise ShapeError(
-            "batch_norm: statistics of a batch need more than one value a channel, but x is "
-            f"{x.shape}; use a larger batch, or eval mode with running statistics."
-        )
     op = BatchNormTrain(eps)
+    _check_count(x)
     y = apply(op, x, weight, bias)
-    if running_mean is not None and running_var is not None:
-        running_mean += momentum * (op.mean - running_mean)
-        running_var += momentum * (op.var * (count / (count - 1)) - running_var)
+    _move(running_mean, running_var, op, x, momentum)
+    return y
+
+
+def batch_norm_relu(
+    x: Tensor,
+    running_mean: Array | None,
+    running_var: Array | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    skip: Tensor | None = None,
+) -> Tensor:
+    """Normalise, add a map and rectify in one pass: ``relu(batch_norm(...) + skip)``.
+
+    skip : Tensor like x, what a residual block passes by its layers; or None
+
+    The other arguments are those of `batch_norm`. Values before the ReLU are never written to
+    memory. `nn.Sequential` uses it for a batch norm that a ReLU follows, `nn.residual` with skip.
+
+    >>> x, skip = Tensor([[1.0], [3.0]]), Tensor([[3.0], [-3.0]])
+    >>> batch_norm_relu(x, None, None, training=True, eps=0.0, skip=skip).array
+    array([[2.],
+           [0.]], dtype=float32)
+    """
+    _check_channels(x, weight, bias, running_mean, running_var)
+    if skip is not None and skip.shape != x.shape:
+        raise ShapeError(
+            f"batch_norm_relu: skip is {skip.shape} but x is {x.shape}; both must be alike. Bring "
+            "skip to the shape of x, for example by a 1x1 convolution."
+        )
+    if not training and running_mean is not None:
+        return apply(BatchNormEvalRelu(running_mean, running_var, eps), x, weight, bias, skip)
+    _check_count(x)
+    op: BatchNormTrain
+    if skip is None:
+        op = BatchNormTrainRelu(eps)
+        y = apply(op, x, weight, bias)
+    else:
+        op = BatchNormTrainAddRelu(eps)
+        y = apply(op, x, weight, bias, skip)
+    _move(running_mean, running_var, op, x, momentum)
+    return y
+
+
+def batch_norm_relu_max_pool2d(
+    x: Tensor,
+    running_mean: Array | None,
+    running_var: Array | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Normalise, rectify and pool: ``max_pool2d(relu(batch_norm(...)), ...)``.
+
+    In training only the winners of the pooling are normalised, and the map before the pooling is
+    never written to memory. Of numbers that differ by rounding alone another one may win and get
+    the gradient. Arguments as in `batch_norm` and `max_pool2d`, in this order.
+
+    >>> x = Tensor([[[[1.0, 3.0], [1.0, 3.0]]]])
+    >>> batch_norm_relu_max_pool2d(x, None, None, None, None, True, 0.1, 0.0, 2).item()
+    1.0
+    """
+    pool = kernel_size, stride, padding, dilation, ceil_mode
+    if not training and running_mean is not None:
+        y = batch_norm_relu(x, running_mean, running_var, weight, bias, training, momentum, eps)
+        return max_pool2d(y, *pool)
+    _check_channels(x, weight, bias, running_mean, running_var)
+    _check_count(x)
+    op = BatchNormTrainReluMaxPool2d(eps, pool_window(x, *pool, "max_pool2d"))
+    y = apply(op, x, weight, bias)
+    _move(running_mean, running_var, op, x, momentum)
     return y
 
 
@@ -146,6 +300,28 @@ def local_response_norm(
         )
     scale = alpha / size if divide_alpha_by_n else alpha
     return apply(LocalResponseNorm(size, float(scale), float(beta), float(k)), x)
+
+
+def _check_count(x: Tensor) -> None:
+    if x.size // max(x.shape[1], 1) < 2:
+        raise ShapeError(
+            "batch_norm: statistics of a batch need more than one value a channel, but x is "
+            f"{x.shape}; use a larger batch, or eval mode with running statistics."
+        )
+
+
+def _move(
+    running_mean: Array | None,
+    running_var: Array | None,
+    op: BatchNormTrain,
+    x: Tensor,
+    momentum: float,
+) -> None:
+    """Bring the running statistics nearer to those of the batch, in place."""
+    if running_mean is not None and running_var is not None:
+        count = x.size // x.shape[1]
+        running_mean += momentum * (op.mean - running_mean)
+        running_var += momentum * (op.var * (count / (count - 1)) - running_var)
 
 
 def _check_channels(x: Tensor, *per_channel: Any) -> None:

@@ -138,7 +138,7 @@ def max_pool2d(
     array([[8., 9.],
            [3., 2.]], dtype=float32)
     """
-    window = _window(x, kernel_size, stride, padding, dilation, ceil_mode, "max_pool2d")
+    window = pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, "max_pool2d")
     return apply(MaxPool2d(window), x)
 
 
@@ -155,7 +155,7 @@ def min_pool2d(
     >>> min_pool2d(Tensor([[[[5.0, 1.0], [8.0, 2.0]]]]), 2).item()
     1.0
     """
-    window = _window(x, kernel_size, stride, padding, dilation, ceil_mode, "min_pool2d")
+    window = pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, "min_pool2d")
     return apply(MinPool2d(window), x)
 
 
@@ -176,7 +176,7 @@ def avg_pool2d(
     >>> avg_pool2d(Tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), 2).item()
     2.5
     """
-    window = _window(x, kernel_size, stride, padding, 1, ceil_mode, "avg_pool2d")
+    window = pool_window(x, kernel_size, stride, padding, 1, ceil_mode, "avg_pool2d")
     scale = _mean_scale(window, None, count_include_pad)
     return apply(WeightedPool2d(window, np.ones((window.kh, window.kw)), scale), x)
 
@@ -201,7 +201,7 @@ def distance_weighted_pool2d(
     >>> round(distance_weighted_pool2d(Tensor(spot), 3).item(), 6)
     0.214737
     """
-    window = _window(x, kernel_size, stride, padding, 1, ceil_mode, "distance_weighted_pool2d")
+    window = pool_window(x, kernel_size, stride, padding, 1, ceil_mode, "distance_weighted_pool2d")
     taps = _distance_taps(window.kh, window.kw, falloff)
     scale = _mean_scale(window, falloff, count_include_pad)
     return apply(WeightedPool2d(window, taps, scale), x)
@@ -221,7 +221,7 @@ def l2_pool2d(
     >>> l2_pool2d(Tensor([[[[3.0, 0.0], [0.0, 4.0]]]]), 2).item()
     5.0
     """
-    window = _window(x, kernel_size, stride, padding, 1, ceil_mode, "l2_pool2d")
+    window = pool_window(x, kernel_size, stride, padding, 1, ceil_mode, "l2_pool2d")
     return apply(L2Pool2d(window), x)
 
 
@@ -258,7 +258,7 @@ def global_avg_pool2d(x: Tensor) -> Tensor:
     return mean(x, (2, 3))
 
 
-def _window(
+def pool_window(
     x: Tensor,
     kernel_size: IntPair,
     stride: IntPair | None,
@@ -267,6 +267,7 @@ def _window(
     ceil_mode: bool,
     caller: str,
 ) -> Window2d:
+    """The checked window of a pooling layer on the maps of x."""
     check_map(x, caller)
     stride = kernel_size if stride is None else stride
     window = Window2d.of(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode, caller)

@@ -5,7 +5,7 @@ from minicnn.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax,
 from minicnn.nn.containers import ModuleDict, ModuleList, Sequential
 from minicnn.nn.convolution import Conv2d
 from minicnn.nn.features import capture
-from minicnn.nn.fusion import unfused
+from minicnn.nn.fusion import residual, unfused
 from minicnn.nn.hooks import RemovableHandle
 from minicnn.nn.linear import Flatten, Identity, Linear
 from minicnn.nn.loss import CrossEntropyLoss, MSELoss
@@ -61,5 +61,6 @@ __all__ = [
     "ZeroPad2d",
     "capture",
     "init",
+    "residual",
     "unfused",
 ]

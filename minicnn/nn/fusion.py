@@ -1,21 +1,51 @@
-"""Layers that run as one operation where they follow each other in a `Sequential`.
+"""Layers that run as one operation where they follow each other.
 
-The one place that knows which: a layer of `WITH_RELU` followed by a ReLU computes both in one pass,
-which saves writing a feature map to memory and reading it back. The result is the same. Layers with
-hooks run by themselves, so that a hook sees every output.
+The one place that knows which: `FUSED` lists the patterns, `run_chain` finds them in a
+`Sequential`, and `residual` is the end of a residual block. A fused operation writes a feature map
+to memory once where the single layers write and read it several times; the result is the same but
+for rounding.
+Layers with hooks run by themselves, so that a hook sees every output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from minicnn.autograd import Tensor
 from minicnn.nn.activation import ReLU
 from minicnn.nn.convolution import Conv2d
 from minicnn.nn.module import Module
+from minicnn.nn.normalization import BatchNorm1d, BatchNorm2d
+from minicnn.nn.pooling import MaxPool2d
 
-WITH_RELU: tuple[type[Module], ...] = (Conv2d,)  # their forward takes ``relu=True``
+
+@dataclass(frozen=True)
+class Pattern:
+    """Layers of exactly these classes, one after the other, and what runs in their place."""
+
+    layers: tuple[type[Module], ...]
+    run: Callable[..., Tensor]  # takes the layers, then x
+
+    def fits(self, modules: Sequence[Module]) -> bool:
+        """Whether ``modules`` begin with it: these classes, not heirs, and without hooks."""
+        return len(modules) >= len(self.layers) and all(
+            type(module) is kind and not module.has_hooks
+            for module, kind in zip(modules, self.layers, strict=False)
+        )
+
+
+FUSED = (  # the first that fits is taken
+    Pattern(
+        (BatchNorm2d, ReLU, MaxPool2d),
+        lambda norm, relu, pool, x: norm(x, relu=True, pool=pool.window),
+    ),
+    Pattern((BatchNorm2d, ReLU), lambda norm, relu, x: norm(x, relu=True)),
+    Pattern((BatchNorm1d, ReLU), lambda norm, relu, x: norm(x, relu=True)),
+    Pattern((Conv2d, ReLU), lambda conv, relu, x: conv(x, relu=True)),
+)
 _enabled = True
 
 
@@ -36,23 +66,46 @@ def unfused() -> Iterator[None]:
 
 
 def run_chain(modules: Sequence[Module], x: Any) -> Any:
-    """Send x through the modules, two at a time where the pair is fused."""
+    """Send x through the modules, several at a time where they are fused."""
     i = 0
     while i < len(modules):
-        if _enabled and _is_fused(modules[i : i + 2]):
-            x = modules[i](x, relu=True)
-            i += 2
-        else:
+        pattern = _pattern(modules[i:]) if _enabled else None
+        if pattern is None:
             x = modules[i](x)
             i += 1
+        else:
+            count = len(pattern.layers)
+            x = pattern.run(*modules[i : i + count], x)
+            i += count
     return x
 
 
-def _is_fused(pair: Sequence[Module]) -> bool:
-    """Exactly these classes, not heirs that may compute something else, and without hooks."""
-    return (
-        len(pair) == 2
-        and type(pair[0]) in WITH_RELU
-        and type(pair[1]) is ReLU
-        and not any(module.has_hooks for module in pair)
-    )
+def residual(body: Module, x: Tensor, skip: Tensor, relu: Module) -> Tensor:
+    """Compute ``relu(body(x) + skip)``, the end of a residual block.
+
+    Where ``body`` is a `Sequential` that ends with a batch norm, and ``relu`` a `ReLU`, the last
+    normalisation, the sum and the ReLU are one operation. Source of the block: He et al. 2016,
+    "Deep Residual Learning for Image Recognition", section 3.2.
+
+    >>> from minicnn import nn
+    >>> body = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.BatchNorm2d(1))
+    >>> x = Tensor([[[[1.0, 2.0]]]])
+    >>> nn.residual(body, x, x, nn.ReLU()).shape
+    (1, 1, 1, 2)
+    """
+    layers = list(body.children())
+    if _enabled and _ends_with_norm(body, layers, relu):
+        return layers[-1](run_chain(layers[:-1], x), relu=True, skip=skip)
+    return relu(body(x) + skip)
+
+
+def _pattern(modules: Sequence[Module]) -> Pattern | None:
+    return next((pattern for pattern in FUSED if pattern.fits(modules)), None)
+
+
+def _ends_with_norm(body: Module, layers: Sequence[Module], relu: Module) -> bool:
+    from minicnn.nn.containers import Sequential  # which imports `run_chain`
+
+    fused = Pattern((BatchNorm2d, ReLU), residual)
+    is_chain = type(body) is Sequential and not body.has_hooks and bool(layers)
+    return is_chain and fused.fits([layers[-1], relu])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import minicnn.functional as F
@@ -65,8 +67,18 @@ class _BatchNorm(Module):
             init.ones_(self.weight)
             init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """A tensor like x. In training it also moves the running statistics."""
+    def forward(
+        self,
+        x: Tensor,
+        relu: bool = False,
+        skip: Tensor | None = None,
+        pool: tuple[Any, ...] | None = None,
+    ) -> Tensor:
+        """A tensor like x. In training it also moves the running statistics.
+
+        ``relu`` ends with max(y, 0); where given, ``skip`` is added before that and `max_pool2d`
+        with the arguments ``pool`` comes after it: see `minicnn.nn.fusion`.
+        """
         if len(x.shape) not in self.axes:
             raise ShapeError(
                 f"{type(self).__name__}: x must be {self.layout}, but is {x.shape}; reshape it or "
@@ -77,16 +89,16 @@ class _BatchNorm(Module):
         momentum = self.momentum
         if momentum is None:
             momentum = 0.0 if batches is None else 1.0 / (int(batches) + 1)
-        y = F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            training,
-            momentum,
-            self.eps,
+        settings = (
+            *(self.running_mean, self.running_var, self.weight, self.bias),
+            *(training, momentum, self.eps),
         )
+        if pool is not None:
+            y = F.batch_norm_relu_max_pool2d(x, *settings, *pool)
+        elif relu:
+            y = F.batch_norm_relu(x, *settings, skip=skip)
+        else:
+            y = F.batch_norm(x, *settings)
         if batches is not None and training:
             batches += 1
         return y

@@ -51,6 +51,11 @@ class _ExtremePool2d(_Pool2d):
         super().__init__(kernel_size, stride, padding, ceil_mode)
         self.dilation = pair(dilation, "dilation", type(self).__name__)
 
+    @property
+    def window(self) -> tuple[IntPair, IntPair, Padding, IntPair, bool]:
+        """The settings in the order of `functional.max_pool2d`."""
+        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+
     def _more_defaults(self) -> dict[str, Any]:
         return {"dilation": 1}
 
@@ -66,9 +71,7 @@ class MaxPool2d(_ExtremePool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, OH, OW)."""
-        return F.max_pool2d(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        )
+        return F.max_pool2d(x, *self.window)
 
 
 class MinPool2d(_ExtremePool2d):
@@ -80,9 +83,7 @@ class MinPool2d(_ExtremePool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, OH, OW)."""
-        return F.min_pool2d(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        )
+        return F.min_pool2d(x, *self.window)
 
 
 class AvgPool2d(_Pool2d):

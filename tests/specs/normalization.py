@@ -78,35 +78,34 @@ def evaluation(name: str, shape: tuple[int, ...], affine: bool = True, **kwargs)
     return Case(name, channels(shape, affine), kwargs, wanted, batch=(0,))
 
 
-def _distance(x, *rest, **kwargs) -> float:
+def distance(x, *rest, **kwargs) -> float:
     """Values far from 0 in the place of values of size 1: what subtracting the mean loses."""
     return float(np.abs(x).max() / x.std(axis=(0, *range(2, x.ndim))).min())
 
 
-def _unbiased(right, x, w, b, eps):
+def _unbiased(right, x):
     n = x.size // x.shape[1]
-    _, mean, var = right(x, w, b, eps)
-    return _normalised(x, mean, var * (n / (n - 1)), w, b, eps), mean, var
+    mean, var = right(x)
+    return mean, var * (n / (n - 1))
 
 
 def _per(v, x):
     return v.reshape(1, -1, *(1,) * (x.ndim - 2))
 
 
-def _normalised(x, mean, var, w, b, eps):
+def normalised(x, mean, var, w, b, eps):
     y = (x - _per(mean, x)) / np.sqrt(_per(var, x) + eps)
     y = y if w is None else y * _per(w, x)
     return y if b is None else y + _per(b, x)
 
 
-def _eps_outside(right, x, w, b, eps):
-    _, mean, var = right(x, w, b, eps)
-    return _normalised(x, mean, (np.sqrt(var) + eps) ** 2, w, b, 0.0), mean, var
+def _eps_outside(right, x, w, b, mean, var, eps):
+    return normalised(x, mean, (np.sqrt(var) + eps) ** 2, w, b, 0.0)
 
 
-def _one_mean(right, x, w, b, eps):
-    _, mean, var = right(x, w, b, eps)
-    return _normalised(x, 0 * mean + x.mean(), var, w, b, eps), mean, var
+def _one_mean(right, x):
+    mean, var = right(x)
+    return 0 * mean + x.mean() if x.size else mean, var
 
 
 def _without_mean_term(right, gy, x, w, mean, var, eps):
@@ -128,7 +127,7 @@ def _weight_forgotten(right, gy, x, w, mean, var, eps):
     return right(gy, x, None, mean, var, eps)[0], gw, gb
 
 
-def _swapped(right, *args):
+def swapped(right, *args):
     gx, gw, gb = right(*args)
     return gx, gb, gw
 
@@ -214,20 +213,20 @@ SPECS = [
         ],
         oracle=batch_norm_oracle,
         terms=lambda x, *rest, **kwargs: x.size // x.shape[1] + 3,
-        condition=lambda x, *rest, **kwargs: _distance(x) if x.shape[0] > 1 else FAR,
+        condition=lambda x, *rest, **kwargs: distance(x) if x.shape[0] > 1 else FAR,
         faults=[
-            broken_kernel("unbiased variance", "batch_norm_train", _unbiased),
-            broken_kernel("eps outside the root", "batch_norm_train", _eps_outside),
-            broken_kernel("one mean for all channels", "batch_norm_train", _one_mean),
+            broken_kernel("unbiased variance", "batch_norm_statistics", _unbiased),
+            broken_kernel("eps outside the root", "batch_norm_eval", _eps_outside),
+            broken_kernel("one mean for all channels", "batch_norm_statistics", _one_mean),
             broken_kernel("mean term missing", "batch_norm_grad", _without_mean_term),
             broken_kernel("variance term missing", "batch_norm_grad", _without_variance_term),
             broken_kernel("weight forgotten backward", "batch_norm_grad", _weight_forgotten),
-            broken_kernel("weight and bias gradient swapped", "batch_norm_grad", _swapped),
+            broken_kernel("weight and bias gradient swapped", "batch_norm_grad", swapped),
             broken_kernel(
                 "weight forgotten backward in evaluation", "batch_norm_eval_grad", _weight_forgotten
             ),
             broken_kernel(
-                "weight and bias gradient swapped in evaluation", "batch_norm_eval_grad", _swapped
+                "weight and bias gradient swapped in evaluation", "batch_norm_eval_grad", swapped
             ),
             broken_attribute(
                 "training gradient in evaluation",

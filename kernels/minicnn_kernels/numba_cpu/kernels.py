@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from minicnn_kernels.numba_cpu import (
+    batch_norm,
     columns,
     convolution,
     elementwise,
-    normalization,
+    lrn,
     pooling,
 )
 from minicnn_kernels.reference import Kernels
@@ -116,12 +117,17 @@ class NumbaKernels(Kernels):
     adaptive_avg_pool2d = loop(pooling.adaptive_avg_pool2d, 1, skip=_one_bin)
     adaptive_avg_pool2d_grad = loop(pooling.adaptive_avg_pool2d_grad, 1, skip=_one_bin_grad)
 
-    batch_norm_train = loop(normalization.batch_norm_train, 3, skip=_empty)
-    batch_norm_grad = loop(normalization.batch_norm_grad, 5)
-    batch_norm_eval = loop(normalization.batch_norm_eval, 5)
-    batch_norm_eval_grad = loop(normalization.batch_norm_eval_grad, 5)
-    local_response_norm = loop(normalization.local_response_norm, 1)
-    local_response_norm_grad = loop(normalization.local_response_norm_grad, 3)
+    batch_norm_statistics = loop(batch_norm.batch_norm_statistics, 1, skip=_empty)
+    batch_norm_eval = loop(batch_norm.batch_norm_eval, 5)
+    batch_norm_eval_grad = loop(batch_norm.batch_norm_eval_grad, 5)
+    batch_norm_grad = loop(batch_norm.batch_norm_grad, 5)
+    batch_norm_relu = loop(batch_norm.batch_norm_relu, 5)
+    batch_norm_relu_grad = loop(batch_norm.batch_norm_relu_grad, 6)
+    batch_norm_relu_max_pool2d = loop(batch_norm.batch_norm_relu_max_pool2d, 5)
+    batch_norm_relu_max_pool2d_grad = loop(batch_norm.batch_norm_relu_max_pool2d_grad, 2)
+
+    local_response_norm = loop(lrn.local_response_norm, 1)
+    local_response_norm_grad = loop(lrn.local_response_norm_grad, 3)
 
     relu = loop(elementwise.relu, 1, skip=_small)
     relu_grad = loop(elementwise.relu_grad, 2, skip=_small)

@@ -22,12 +22,12 @@ from minicnn_kernels.reference import first_taps, tap_dtype
 
 def max_pool2d(x: Array, window: Window2d) -> tuple[Array, Array]:
     """See `Kernels.max_pool2d`."""
-    return _select(x, window, 1)
+    return select(x, window, np.ones(1, x.dtype))
 
 
 def min_pool2d(x: Array, window: Window2d) -> tuple[Array, Array]:
     """See `Kernels.min_pool2d`."""
-    return _select(x, window, -1)
+    return select(x, window, -np.ones(1, x.dtype))
 
 
 def max_pool2d_grad(gy: Array, tap: Array, window: Window2d) -> Array:
@@ -79,19 +79,28 @@ def adaptive_avg_pool2d_grad(gy: Array, size: tuple[int, int]) -> Array:
     return gx
 
 
-def _select(x: Array, window: Window2d, sign: int) -> tuple[Array, Array]:
-    """The value of each window whose product with ``sign`` is largest, and its tap."""
+def select(x: Array, window: Window2d, signs: Array) -> tuple[Array, Array]:
+    """The value of each window whose product with its channel's sign is largest, and its tap.
+
+    ``signs`` (C,) holds 1 and -1, or one of them for all channels.
+    """
     N, C = x.shape[:2]
     y = np.empty((N, C, window.oh, window.ow), x.dtype)
     tap = np.empty(y.shape, tap_dtype(window))
-    x, factor = flat(x, N * C * window.h * window.w), x.dtype.type(sign)
-    if window[2:12] == _TWO_BY_TWO and 2 * window.oh <= window.h and 2 * window.ow <= window.w:
+    x = flat(x, N * C * window.h * window.w)
+    if is_two_by_two(window):
         sizes = window.h, window.w, window.oh, window.ow
-        _select_pool_two_by_two(x, sizes, factor, y.reshape(-1), tap.reshape(-1))
+        _select_pool_two_by_two(x, sizes, signs, y.reshape(-1), tap.reshape(-1))
         return y, tap
     table, first = rectangles(window), first_taps(window).reshape(-1)
-    _select_pool2d(x, table, steps(window), first, factor, y.reshape(-1), tap.reshape(-1))
+    _select_pool2d(x, table, steps(window), first, signs, y.reshape(-1), tap.reshape(-1))
     return y, tap
+
+
+def is_two_by_two(window: Window2d) -> bool:
+    """Whether windows are those of 2x2 cells that share none and lie on the map."""
+    is_usual = window[2:12] == _TWO_BY_TWO
+    return is_usual and 2 * window.oh <= window.h and 2 * window.ow <= window.w
 
 
 _TWO_BY_TWO = (2, 2, 2, 2, 0, 0, 0, 0, 1, 1)  # kernel, stride, padding on all sides, dilation
@@ -123,12 +132,13 @@ def _keep_better(value: float, at: int, label: int, sign: float, y: Array, tap: 
 
 @kernel
 def _select_pool_two_by_two(
-    x: Array, sizes: tuple[int, ...], sign: float, y: Array, tap: Array
+    x: Array, sizes: tuple[int, ...], signs: Array, y: Array, tap: Array
 ) -> None:
     """The usual window, whose four cells no other window shares, in one turn for each row."""
     H, W, OH, OW = sizes
     for row in prange(len(y) // OW):
         plane, oh = int64(row) // OH, int64(row) % OH
+        sign = signs[plane % len(signs)]
         upper = uint64((plane * H + 2 * oh) * W)
         lower, target = upper + uint64(W), uint64(int64(row) * OW)
         for o in range(uint64(OW)):
@@ -148,11 +158,11 @@ def _select_pool_two_by_two(
 
 @kernel
 def _select_pool2d(
-    x: Array, taps: Array, steps: Steps, first: Array, sign: float, y: Array, tap: Array
+    x: Array, taps: Array, steps: Steps, first: Array, signs: Array, y: Array, tap: Array
 ) -> None:
     cells, row_step, column_step, outputs, OW = steps
     for plane in prange(len(y) // outputs):
-        start = int64(plane) * outputs
+        start, sign = int64(plane) * outputs, signs[int64(plane) % len(signs)]
         for o in range(uint64(outputs)):
             y[uint64(start) + o] = sign * -math.inf
             tap[uint64(start) + o] = first[o]
