@@ -28,8 +28,10 @@ from numba import prange
 
 from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu.compile import Array, int64, kernel, uint64
-from minicnn_kernels.numba_cpu.pooling import is_two_by_two, select
+from minicnn_kernels.numba_cpu.microkernel import VECTOR_BYTES
+from minicnn_kernels.numba_cpu.pooling import covers_two_by_two, select
 from minicnn_kernels.numba_cpu.taps import tap_offsets
+from minicnn_kernels.numba_cpu.two_by_two import spread_normalised
 
 
 def batch_norm_statistics(x: Array) -> tuple[Array, Array]:
@@ -123,7 +125,7 @@ def batch_norm_relu_max_pool2d_grad(
     shares = _shares(affine, gw, gb, x, var, eps)
     sizes = window.h, window.w, window.sh, window.sw, window.oh, window.ow
     winners = _planes(gy), _planes(best), _planes(tap)
-    if is_two_by_two(window) and window.h == 2 * window.oh and window.w == 2 * window.ow:
+    if covers_two_by_two(window):
         _two_by_two_gradient(*winners, _planes(x), *affine, *shares, sizes, _planes(gx))
     else:
         offsets = tap_offsets(window)
@@ -272,24 +274,20 @@ def _two_by_two_gradient(
     by_mean: Array, by_var: Array, sizes: tuple[int, ...], gx: Array,
 ) -> None:  # fmt: skip
     _, W, _, _, OH, OW = sizes
-    planes = len(x)
+    planes, cells = x.shape
+    size = x.itemsize
+    lanes = VECTOR_BYTES // size
     for plane in prange(planes):
         c = int64(plane) % len(mean)
-        m, f, s, all_lose, lose = mean[c], factor[c], shift[c], by_mean[c], by_var[c]
-        zero = gy.dtype.type(0)
+        channel = mean[c], factor[c], shift[c], by_mean[c], by_var[c]
         for oh in range(OH):
-            source, upper = uint64(oh * OW), uint64(2 * oh * W)
-            lower = upper + uint64(W)
-            for o in range(uint64(OW)):
-                passes = (best[plane, source + o] - m) * f + s > 0
-                g = f * gy[plane, source + o] if passes else zero
-                k, column = tap[plane, source + o], o * uint64(2)
-                after = column + uint64(1)
-                lost = all_lose + lose * (x[plane, upper + column] - m)
-                gx[plane, upper + column] = (g if k == 0 else zero) - lost
-                lost = all_lose + lose * (x[plane, upper + after] - m)
-                gx[plane, upper + after] = (g if k == 1 else zero) - lost
-                lost = all_lose + lose * (x[plane, lower + column] - m)
-                gx[plane, lower + column] = (g if k == 2 else zero) - lost
-                lost = all_lose + lose * (x[plane, lower + after] - m)
-                gx[plane, lower + after] = (g if k == 3 else zero) - lost
+            at, to = (int64(plane) * OH + oh) * OW, (int64(plane) * cells + 2 * oh * W) * size
+            for o in range(0, OW, lanes):
+                x_row = x.ctypes.data + to + 2 * o * size
+                gx_row = gx.ctypes.data + to + 2 * o * size
+                place = (at + o) * size
+                spread_normalised(
+                    x[0, 0], gy.ctypes.data + place, best.ctypes.data + place,
+                    tap.ctypes.data + at + o, OW - o,
+                    (x_row, x_row + W * size, gx_row, gx_row + W * size), channel,
+                )  # fmt: skip

@@ -16,7 +16,9 @@ from numba import prange
 
 from minicnn_kernels.geometry import Window2d, adaptive_bins
 from minicnn_kernels.numba_cpu.compile import Array, flat, helper, int64, kernel, uint64
+from minicnn_kernels.numba_cpu.microkernel import VECTOR_BYTES
 from minicnn_kernels.numba_cpu.taps import Steps, rectangles, steps, tap_offsets
+from minicnn_kernels.numba_cpu.two_by_two import select_windows, spread_windows
 from minicnn_kernels.reference import first_taps, tap_dtype
 
 
@@ -37,7 +39,10 @@ def max_pool2d_grad(gy: Array, tap: Array, window: Window2d) -> Array:
     gx = np.empty((N, C, window.h, window.w), gy.dtype)
     gy, tap = flat(gy, outputs), flat(tap, outputs)
     sizes = window.h, window.w, window.sh, window.sw, window.oh, window.ow
-    _select_pool2d_grad(gy, tap, tap_offsets(window), sizes, gx.reshape(-1))
+    if covers_two_by_two(window):
+        _two_by_two_grad(gy, tap, sizes, gx.reshape(-1))
+    else:
+        _select_pool2d_grad(gy, tap, tap_offsets(window), sizes, gx.reshape(-1))
     return gx
 
 
@@ -90,7 +95,7 @@ def select(x: Array, window: Window2d, signs: Array) -> tuple[Array, Array]:
     x = flat(x, N * C * window.h * window.w)
     if is_two_by_two(window):
         sizes = window.h, window.w, window.oh, window.ow
-        _select_pool_two_by_two(x, sizes, signs, y.reshape(-1), tap.reshape(-1))
+        _select_two_by_two(x, sizes, signs, y.reshape(-1), tap.reshape(-1))
         return y, tap
     table, first = rectangles(window), first_taps(window).reshape(-1)
     _select_pool2d(x, table, steps(window), first, signs, y.reshape(-1), tap.reshape(-1))
@@ -101,6 +106,12 @@ def is_two_by_two(window: Window2d) -> bool:
     """Whether windows are those of 2x2 cells that share none and lie on the map."""
     is_usual = window[2:12] == _TWO_BY_TWO
     return is_usual and 2 * window.oh <= window.h and 2 * window.ow <= window.w
+
+
+def covers_two_by_two(window: Window2d) -> bool:
+    """The same where every cell lies in a window."""
+    is_even = window.h == 2 * window.oh and window.w == 2 * window.ow
+    return is_two_by_two(window) and is_even
 
 
 _TWO_BY_TWO = (2, 2, 2, 2, 0, 0, 0, 0, 1, 1)  # kernel, stride, padding on all sides, dilation
@@ -131,29 +142,40 @@ def _keep_better(value: float, at: int, label: int, sign: float, y: Array, tap: 
 
 
 @kernel
-def _select_pool_two_by_two(
+def _select_two_by_two(
     x: Array, sizes: tuple[int, ...], signs: Array, y: Array, tap: Array
 ) -> None:
-    """The usual window, whose four cells no other window shares, in one turn for each row."""
     H, W, OH, OW = sizes
-    for row in prange(len(y) // OW):
-        plane, oh = int64(row) // OH, int64(row) % OH
-        sign = signs[plane % len(signs)]
-        upper = uint64((plane * H + 2 * oh) * W)
-        lower, target = upper + uint64(W), uint64(int64(row) * OW)
-        for o in range(uint64(OW)):
-            column = o * uint64(2)
-            best, label = x[upper + column], 0
-            value = x[upper + column + uint64(1)]
-            better = not ((sign * value <= sign * best) | (best != best))
-            best, label = value if better else best, 1 if better else label
-            value = x[lower + column]
-            better = not ((sign * value <= sign * best) | (best != best))
-            best, label = value if better else best, 2 if better else label
-            value = x[lower + column + uint64(1)]
-            better = not ((sign * value <= sign * best) | (best != best))
-            y[target + o] = value if better else best
-            tap[target + o] = 3 if better else label
+    size = x.itemsize
+    lanes = VECTOR_BYTES // size
+    for plane in prange(len(y) // (OH * OW)):
+        sign = signs[int64(plane) % len(signs)]
+        for oh in range(OH):
+            upper = x.ctypes.data + (int64(plane) * H + 2 * oh) * W * size
+            at = (int64(plane) * OH + oh) * OW
+            for o in range(0, OW, lanes):
+                row = upper + 2 * o * size
+                select_windows(
+                    x[0], row, row + W * size, OW - o, sign, y.ctypes.data + (at + o) * size,
+                    tap.ctypes.data + at + o,
+                )  # fmt: skip
+
+
+@kernel
+def _two_by_two_grad(gy: Array, tap: Array, sizes: tuple[int, ...], gx: Array) -> None:
+    H, W, _, _, OH, OW = sizes
+    size = gx.itemsize
+    lanes = VECTOR_BYTES // size
+    for plane in prange(len(gx) // (H * W)):
+        for oh in range(OH):
+            upper = gx.ctypes.data + (int64(plane) * H + 2 * oh) * W * size
+            at = (int64(plane) * OH + oh) * OW
+            for o in range(0, OW, lanes):
+                row = upper + 2 * o * size
+                spread_windows(
+                    gx[0], gy.ctypes.data + (at + o) * size, tap.ctypes.data + at + o, OW - o,
+                    row, row + W * size,
+                )  # fmt: skip
 
 
 @kernel
