@@ -7,7 +7,7 @@ import minicnn
 from minicnn import functional as F
 from minicnn import nn
 from minicnn.autograd import Tensor
-from minicnn.errors import ShapeError
+from minicnn.errors import GraphError, ShapeError
 from minicnn.testing.tolerance import tolerance
 from minicnn_kernels import registry
 
@@ -138,6 +138,33 @@ def test_a_residual_block_that_is_not_fused_gives_the_same(change):
 def test_a_residual_sum_of_unlike_maps_is_an_error():
     with pytest.raises(ShapeError, match=r"skip is \(3, 1, 8, 8\) but x is \(3, 2, 8, 8\)"):
         nn.residual(Block().body, Tensor(image(3, 2, 8, 8)), Tensor(image(3, 1, 8, 8)), nn.ReLU())
+
+
+def test_inference_runs_the_norm_inside_the_convolution(monkeypatch):
+    calls, model = [], normalised_chain().eval()
+    original = F.conv2d_batch_norm
+    monkeypatch.setattr(
+        F, "conv2d_batch_norm", lambda *args: calls.append(args[-1]) or original(*args)
+    )
+    x = Tensor(image(3, 2, 8, 8))
+    model(x)
+    assert calls == []  # gradients are recorded
+    with minicnn.no_grad():
+        model(x), Block().eval()(x)
+        assert calls == [True, True, True]  # with ReLU; the second norm of the block ends it
+        model.train()(x)
+    assert len(calls) == 3
+
+
+def test_a_fused_norm_of_constants_records_no_gradient():
+    model = normalised_chain().eval()
+    arguments = model[1].running_mean, model[1].running_var
+    with pytest.raises(GraphError, match=r"conv2d_batch_norm: .* inside no_grad\(\)"):
+        F.conv2d_batch_norm(Tensor(image(1, 2, 8, 8)), model[0].weight, None, *arguments)
+    with pytest.raises(ShapeError, match=r"weight has 4 filters, but .* \(4,\), \(4,\), \(3,\)"):
+        F.conv2d_batch_norm(
+            Tensor(image(1, 2, 8, 8)), model[0].weight, None, *arguments, Tensor(np.ones(3))
+        )
 
 
 def count_fused(monkeypatch):

@@ -400,7 +400,7 @@ def cases(dtype):
 
 
 CASES = cases(np.float64)
-CONVOLUTION = {"conv2d", "conv2d_relu", "conv2d_grad_input", "conv2d_grad_weight"}
+CONVOLUTION = {"conv2d", "conv2d_grad_input", "conv2d_grad_weight"}
 IN_PLACE = {"sgd_step", "adam_step"}
 
 

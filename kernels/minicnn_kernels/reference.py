@@ -121,11 +121,20 @@ class Kernels:
             y += b.reshape(1, F, 1, 1)
         return y
 
-    def conv2d_relu(
-        self, x: Array, w: Array, b: Array | None, window: Window2d, groups: int
-    ) -> Array:
-        """`relu` of `conv2d`, for sets that can take the maximum before y leaves the registers."""
-        return self.relu(self.conv2d(x, w, b, window, groups))
+    def conv2d_affine(
+        self, x: Array, w: Array, scale: Array | None, shift: Array | None, window: Window2d,
+        groups: int, relu: bool,
+    ) -> Array:  # fmt: skip
+        """scale * conv2d(x, w) + shift, for each of the F filters, then `relu` if asked.
+
+        For sets that can do that before y leaves the registers.
+        """
+        y = self.conv2d(x, w, None, window, groups)
+        if scale is not None:
+            y *= _per_channel(scale, y)
+        if shift is not None:
+            y += _per_channel(shift, y)
+        return self.relu(y) if relu else y
 
     def conv2d_grad_input(self, gy: Array, w: Array, window: Window2d, groups: int) -> Array:
         """Gradient of `conv2d` by x: col2im(w^T @ gy); -> (N, C, H, W)."""

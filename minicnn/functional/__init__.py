@@ -13,7 +13,7 @@ from minicnn.functional.activation import (
     tanh,
 )
 from minicnn.functional.arithmetic import add, div, exp, log, matmul, mul, neg, pow, sqrt, sub
-from minicnn.functional.convolution import conv2d, conv2d_relu
+from minicnn.functional.convolution import conv2d, conv2d_batch_norm, conv2d_relu
 from minicnn.functional.linear import linear
 from minicnn.functional.loss import cross_entropy, mse_loss
 from minicnn.functional.normalization import (
@@ -59,6 +59,7 @@ __all__ = [
     "cat",
     "concat",
     "conv2d",
+    "conv2d_batch_norm",
     "conv2d_relu",
     "cross_entropy",
     "distance_weighted_pool2d",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minicnn.autograd import Op, Tensor, apply
-from minicnn.errors import ShapeError
+from minicnn.errors import GraphError, ShapeError
 from minicnn.functional._checks import check_map
 from minicnn_kernels.geometry import IntPair, Padding, Window2d
 from minicnn_kernels.reference import Array, Kernels
@@ -37,7 +37,7 @@ class Conv2dRelu(Conv2d):
 
     def forward(self, k: Kernels, x: Array, weight: Array, bias: Array | None) -> Array:
         """The result is saved too: it is positive where the gradient passes."""
-        y = k.conv2d_relu(x, weight, bias, self.window, self.groups)
+        y = k.conv2d_affine(x, weight, None, bias, self.window, self.groups, True)
         self.save(x if self.needs[1] else None, weight if self.needs[0] else None, y)
         return y
 
@@ -46,6 +46,34 @@ class Conv2dRelu(Conv2d):
         x, weight, y = self.saved
         self.saved = x, weight
         return super().backward(k, k.relu_grad(gy, y))
+
+
+class Conv2dBatchNorm(Conv2d):
+    """Cross-correlation, batch norm by given statistics and ReLU where asked; no gradients."""
+
+    def __init__(
+        self, window: Window2d, groups: int, statistics: tuple[Array, Array, float], relu: bool
+    ) -> None:
+        super().__init__(window, groups)
+        self.statistics = statistics
+        self.relu = relu
+
+    def forward(  # type: ignore[override]
+        self,
+        k: Kernels,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        norm_weight: Array | None,
+        norm_bias: Array | None,
+    ) -> Array:
+        """The norm is one factor and one number to add for each filter."""
+        mean, var, eps = self.statistics
+        scale = (var + eps) ** -0.5
+        scale = scale if norm_weight is None else scale * norm_weight
+        shift = -mean * scale if bias is None else (bias - mean) * scale
+        shift = shift if norm_bias is None else shift + norm_bias
+        return k.conv2d_affine(x, weight, scale, shift, self.window, self.groups, self.relu)
 
 
 def conv2d(
@@ -106,6 +134,53 @@ def conv2d_relu(
     """
     window = _window(x, weight, bias, stride, padding, dilation, groups)
     return apply(Conv2dRelu(window, groups), x, weight, bias)
+
+
+def conv2d_batch_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    running_mean: Array,
+    running_var: Array,
+    norm_weight: Tensor | None = None,
+    norm_bias: Tensor | None = None,
+    eps: float = 1e-5,
+    stride: IntPair = 1,
+    padding: Padding = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+    relu: bool = False,
+) -> Tensor:
+    """Convolve and normalise by given statistics in one pass, for inference.
+
+    ``batch_norm(conv2d(x, ...), running_mean, running_var, norm_weight, norm_bias)``, then ReLU if
+    asked. The norm is a factor and a number to add for each filter, applied before the result is
+    written. `nn.Sequential` uses it in evaluation where no gradients are recorded.
+
+    Arguments as in `conv2d` and `batch_norm`. Raises `ShapeError`; where a gradient would be
+    recorded `GraphError`.
+
+    >>> x, weight = Tensor([[[[1.0, 3.0]]]]), Tensor([[[[2.0]]]])
+    >>> mean, var = Tensor([4.0]).array, Tensor([0.25]).array
+    >>> conv2d_batch_norm(x, weight, None, mean, var, eps=0.0).array
+    array([[[[-4.,  4.]]]], dtype=float32)
+    """
+    window = _window(x, weight, bias, stride, padding, dilation, groups)
+    shapes = [v.shape for v in (running_mean, running_var, norm_weight, norm_bias) if v is not None]
+    if any(shape != weight.shape[:1] for shape in shapes):
+        raise ShapeError(
+            f"conv2d_batch_norm: weight has {weight.shape[0]} filters, but the statistics, weight "
+            f"and bias of the norm are {', '.join(map(str, shapes))}; each must be "
+            f"({weight.shape[0]},)."
+        )
+    op = Conv2dBatchNorm(window, groups, (running_mean, running_var, eps), relu)
+    y = apply(op, x, weight, bias, norm_weight, norm_bias)
+    if y.requires_grad:
+        raise GraphError(
+            "conv2d_batch_norm: it has no gradient; call it inside no_grad(), or conv2d and "
+            "batch_norm one after the other."
+        )
+    return y
 
 
 def _window(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -76,12 +77,18 @@ class Conv2d(Module):
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         init.bias_uniform_(self.bias, self.weight)
 
-    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, OH, OW); ``relu`` ends with max(y, 0)."""
+    def forward(self, x: Tensor, relu: bool = False, norm: Any = None) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, OH, OW).
+
+        ``relu`` ends with max(y, 0), and before that the `BatchNorm2d` ``norm`` in evaluation works
+        where given: see `minicnn.nn.fusion`.
+        """
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        if norm is not None:
+            statistics = norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
+            return F.conv2d_batch_norm(x, self.weight, self.bias, *statistics, *geometry, relu)
         function = F.conv2d_relu if relu else F.conv2d
-        return function(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return function(x, self.weight, self.bias, *geometry)
 
     def extra_repr(self) -> str:
         """Settings that differ from the defaults."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from minicnn.autograd import Tensor
+from minicnn.autograd import Tensor, is_grad_enabled
 from minicnn.nn.activation import ReLU
 from minicnn.nn.convolution import Conv2d
 from minicnn.nn.module import Module
@@ -28,16 +28,34 @@ class Pattern:
 
     layers: tuple[type[Module], ...]
     run: Callable[..., Tensor]  # takes the layers, then x
+    when: Callable[[Sequence[Module]], bool] = lambda modules: True
 
     def fits(self, modules: Sequence[Module]) -> bool:
         """Whether ``modules`` begin with it: these classes, not heirs, and without hooks."""
-        return len(modules) >= len(self.layers) and all(
-            type(module) is kind and not module.has_hooks
-            for module, kind in zip(modules, self.layers, strict=False)
+        return (
+            len(modules) >= len(self.layers)
+            and all(map(_is_plain, modules, self.layers))
+            and self.when(modules)
         )
 
 
+def _is_plain(module: Module, kind: type[Module]) -> bool:
+    return type(module) is kind and not module.has_hooks
+
+
+def _in_inference(modules: Sequence[Any]) -> bool:
+    """Whether the norm behind a convolution uses constants, and no gradient is recorded."""
+    norm = modules[1]
+    return not norm.training and norm.running_mean is not None and not is_grad_enabled()
+
+
 FUSED = (  # the first that fits is taken
+    Pattern(
+        (Conv2d, BatchNorm2d, ReLU),
+        lambda conv, norm, relu, x: conv(x, relu=True, norm=norm),
+        _in_inference,
+    ),
+    Pattern((Conv2d, BatchNorm2d), lambda conv, norm, x: conv(x, norm=norm), _in_inference),
     Pattern(
         (BatchNorm2d, ReLU, MaxPool2d),
         lambda norm, relu, pool, x: norm(x, relu=True, pool=pool.window),

@@ -70,9 +70,11 @@ def tampered(name: str, tampering: type[Tampered]) -> Fault:
 
     @contextlib.contextmanager
     def plant(spec: OpSpec, backend: str) -> Iterator[OpSpec]:
+        has_gradient = any(case.with_gradient(case.draw()) for case in spec.cases)
+
         def function(*arguments: Any, **kwargs: Any) -> Tensor:
             y = apply(tampering(spec, kwargs), *arguments)
-            return y.detach() if spec.integer else y
+            return y if has_gradient and not spec.integer else y.detach()
 
         yield dataclasses.replace(spec, function=function)
 

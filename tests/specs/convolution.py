@@ -16,7 +16,6 @@ from minicnn.testing import (
     broken_kernel,
     distinct,
 )
-from minicnn_kernels.reference import Kernels
 from specs._oracles import indices, inside, windows
 
 
@@ -164,8 +163,8 @@ def _bias_gradient_for_weight(right, self, k, gy):
 RECTIFIED = ("3x3", "unequal axes", "two groups", "1x1 kernel", "no bias, inexact")
 
 
-def _not_rectified(right, x, w, b, window, groups):
-    return Kernels(np).conv2d(x, w, b, window, groups)
+def _not_rectified(right, x, w, scale, shift, window, groups, relu):
+    return right(x, w, scale, shift, window, groups, False)
 
 
 def _without_result(op):
@@ -264,7 +263,7 @@ SPECS = [
         oracle=lambda *args, **kwargs: np.maximum(conv2d_oracle(*args, **kwargs), 0),
         terms=lambda x, w, b, **kwargs: w[0].size + 1,
         faults=[
-            broken_kernel("not rectified", "conv2d_relu", _not_rectified),
+            broken_kernel("not rectified", "conv2d_affine", _not_rectified),
             broken_attribute(
                 "gradient of what is not rectified",
                 convolution.Conv2dRelu,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+import minicnn
 import minicnn.functional as F
 from minicnn.functional import normalization
 from minicnn.testing import Case, OpSpec, broken_attribute, broken_kernel, distinct
+from specs.convolution import conv2d_oracle, filters
 from specs.normalization import FAR, batch_norm_oracle, channels, distance, normalised, swapped
 from specs.pooling import selecting
 
@@ -85,7 +87,65 @@ NORM = {
     "condition": lambda x, *rest, **kwargs: distance(x) if x.shape[0] > 1 else FAR,
 }
 
+
+@minicnn.no_grad()
+def conv2d_batch_norm(x, w, b, mean, var, norm_w=None, norm_b=None, **kwargs):
+    """The function with its running statistics as the tensors that the checks pass."""
+    return F.conv2d_batch_norm(x, w, b, mean.array, var.array, norm_w, norm_b, **kwargs)
+
+
+def conv2d_batch_norm_oracle(
+    x, w, b, mean, var, norm_w=None, norm_b=None, eps=1e-5, relu=False, **kwargs
+):
+    y = batch_norm_oracle(conv2d_oracle(x, w, b, **kwargs), mean, var, norm_w, norm_b, eps=eps)
+    return np.maximum(y, 0) if relu else y
+
+
+def filters_and_norm(name, x, w, bias=True, affine=True, **kwargs):
+    """Inputs of a convolution and of the norm behind it, whose factors have both signs."""
+    F_ = w[0]
+
+    def draw(rng):
+        norm = [2 * distinct((F_,), rng), distinct((F_,), rng)] if affine else []
+        statistics = distinct((F_,), rng), 1.5 + distinct((F_,), rng)
+        return *filters(x, w, bias)(rng), *statistics, *norm
+
+    return Case(name, draw, kwargs, (), batch=(0,))
+
+
 SPECS = [
+    OpSpec(
+        "conv2d_batch_norm",
+        conv2d_batch_norm,
+        [
+            filters_and_norm("3x3", (2, 2, 5, 6), (3, 2, 3, 3), padding=1),
+            filters_and_norm("with ReLU", (2, 2, 5, 6), (3, 2, 3, 3), relu=True, stride=2),
+            filters_and_norm("plain", (2, 4, 4, 4), (6, 2, 1, 1), False, False, groups=2),
+            filters_and_norm(
+                "plain, with ReLU", (1, 2, 4, 4), (2, 2, 2, 2), False, False, relu=True
+            ),
+        ],
+        oracle=conv2d_batch_norm_oracle,
+        terms=lambda x, w, *rest, **kwargs: w[0].size + 4,
+        condition=4.0,
+        faults=[
+            broken_kernel(
+                "factor forgotten",
+                "conv2d_affine",
+                lambda right, x, w, scale, *rest: right(x, w, None, *rest),
+            ),
+            broken_kernel(
+                "nothing added",
+                "conv2d_affine",
+                lambda right, x, w, scale, shift, *rest: right(x, w, scale, None, *rest),
+            ),
+            broken_kernel(
+                "never rectified",
+                "conv2d_affine",
+                lambda right, *args: right(*args[:-1], False),
+            ),
+        ],
+    ),
     OpSpec(
         "batch_norm_relu",
         batch_norm_relu,
