@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +13,11 @@ from minicnn.errors import DTypeError, ShapeError
 
 def check_dtypes(op: str, forward: Callable[..., Any], arrays: list[Any]) -> None:
     """Raise `DTypeError` where floating-point arguments differ, naming each of them."""
-    floats = [(i, a) for i, a in enumerate(arrays) if getattr(a, "dtype", None) is not None]
-    floats = [(i, a) for i, a in floats if a.dtype.kind == "f"]
-    if len({a.dtype for _, a in floats}) > 1:
+    dtypes = {a.dtype for a in arrays if hasattr(a, "dtype")}
+    if len(dtypes) > 1 and len({dtype for dtype in dtypes if dtype.kind == "f"}) > 1:
+        floats = [
+            (i, a) for i, a in enumerate(arrays) if hasattr(a, "dtype") and a.dtype.kind == "f"
+        ]
         names = dict(enumerate(list(inspect.signature(forward).parameters)[1:]))
         listed = ", ".join(
             f"{names.get(i, f'argument {i}')} is {a.dtype} {a.shape}" for i, a in floats
@@ -34,3 +38,13 @@ def check_gradient(what: str, g: Any, spec: tuple[tuple[int, ...], Any]) -> None
             f"{what} is {g.dtype}, but the tensor is {dtype}; they must be equal "
             "(a NumPy float64 scalar in the formula is the usual cause)."
         )
+
+
+@functools.cache
+def snake_case(name: str) -> str:
+    """The name of a class as that of a function.
+
+    >>> snake_case("Conv2dRelu")
+    'conv2d_relu'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from minicnn._checks import check_dtypes, check_gradient
+from minicnn._checks import check_dtypes, check_gradient, snake_case
 from minicnn.errors import DTypeError, GraphError, ShapeError
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
@@ -264,7 +263,7 @@ class Op:
     @property
     def name(self) -> str:
         """What error messages call the operation: the class name in snake case."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        return snake_case(type(self).__name__)
 
     def forward(self, k: Kernels, *arrays: Any) -> Array:
         """Compute the result from raw arrays (numbers and None pass through) with kernel set k."""
