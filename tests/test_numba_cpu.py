@@ -22,13 +22,14 @@ from minicnn_kernels.numba_cpu import (
     convolution,
     elementwise,
     kernels,
+    linear,
     normalization,
     pooling,
 )
 from minicnn_kernels.reference import PRIMITIVES, Kernels
 
 REFERENCE = Kernels(np)
-MODULES = (columns, convolution, pooling, normalization, elementwise)
+MODULES = (columns, convolution, linear, pooling, normalization, elementwise)
 PLANES = (3, 5, 7, 6)  # N C H W of the tests without a window
 
 drawn = settings(max_examples=30, deadline=None, derandomize=True)
@@ -443,11 +444,12 @@ def cases(dtype):
 
 CASES = cases(np.float64)
 CONVOLUTION = {"conv2d", "conv2d_relu", "conv2d_grad_input", "conv2d_grad_weight"}
+LINEAR = {"linear", "linear_grad_input", "linear_grad_weight", "linear_grad_bias"}
 IN_PLACE = {"sgd_step", "adam_step"}
 
 
 def test_every_primitive_is_in_the_cases():
-    assert set(CASES) | CONVOLUTION | IN_PLACE == NumbaKernels.overridden()
+    assert set(CASES) | CONVOLUTION | LINEAR | IN_PLACE == NumbaKernels.overridden()
 
 
 @pytest.fixture

@@ -25,10 +25,14 @@ from minicnn_kernels.numba_cpu import (
     normalization,
     pooling,
 )
+from minicnn_kernels.numba_cpu import linear as fully_connected
+from minicnn_kernels.numba_cpu.compile import Array
+from minicnn_kernels.numba_cpu.microkernel import lanes
 from minicnn_kernels.reference import Kernels
 
 COMPILED = {np.dtype(np.float32), np.dtype(np.float64)}
 SMALL = 2**14
+PRODUCTS = 64  # multiply-adds of a matrix product that take as long as an operation on one number
 
 Arguments = Sequence[Any]
 
@@ -94,6 +98,26 @@ def _one_bin_grad(args: Arguments) -> bool:
     return bool(args[0].shape[2:] == (1, 1))
 
 
+def _few_products(rows: Array, columns: int) -> bool:
+    """Whether a matrix product with ``rows`` and so many columns leaves no work for threads."""
+    return bool(rows.size * columns <= PRODUCTS * SMALL)
+
+
+def _small_linear(args: Arguments) -> bool:
+    return _few_products(args[0], args[1].shape[0])
+
+
+def _small_linear_grad(args: Arguments) -> bool:
+    """For both gradients: the vectors of their loops must be full."""
+    gy, other = args
+    columns = other.shape[-1]
+    return _few_products(gy, columns) or columns % lanes(other.dtype) != 0
+
+
+def _small_linear_grad_input(args: Arguments) -> bool:
+    return _small_linear_grad(args) or args[0].size == args[0].shape[-1]
+
+
 class NumbaKernels(Kernels):
     """The reference with its slow primitives replaced by parallel compiled loops."""
 
@@ -107,6 +131,11 @@ class NumbaKernels(Kernels):
     conv2d_grad_input = loop(convolution.conv2d_grad_input, 2)
     conv2d_grad_weight = loop(convolution.conv2d_grad_weight, 2)
     conv2d_grad_bias = loop(convolution.conv2d_grad_bias, 1)
+
+    linear = loop(fully_connected.linear, 3, skip=_small_linear)
+    linear_grad_input = loop(fully_connected.linear_grad_input, 2, skip=_small_linear_grad_input)
+    linear_grad_weight = loop(fully_connected.linear_grad_weight, 2, skip=_small_linear_grad)
+    linear_grad_bias = loop(fully_connected.linear_grad_bias, 1, skip=_small)
 
     max_pool2d = loop(pooling.max_pool2d, 1)
     min_pool2d = loop(pooling.min_pool2d, 1)
