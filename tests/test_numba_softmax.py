@@ -139,6 +139,15 @@ def test_large_logits_do_not_overflow(compiled, primitive):
     assert all(np.isfinite(r).all() for r in both(compiled, primitive, arguments)[0])
 
 
+@pytest.mark.parametrize("primitive", ["softmax", "log_softmax", "softmax_cross_entropy"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_shift_of_the_logits_loses_no_digits(compiled, primitive, dtype):
+    x, *others = problem("f4")[primitive]
+    arguments = np.round(256 * x).astype(dtype) / 256 + 1000, *others
+    arguments = [a.astype(dtype) if isinstance(a, np.ndarray) else a for a in arguments]
+    check(compiled, primitive, arguments)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("primitive", PRIMITIVES)
 def test_nan_and_infinity_show_where_they_show_in_the_reference(compiled, primitive, value):

@@ -31,6 +31,7 @@ from minicnn_kernels.numba_cpu import softmax as rows
 from minicnn_kernels.numba_cpu.compile import Array
 from minicnn_kernels.numba_cpu.microkernel import lanes
 from minicnn_kernels.reference import Kernels
+from minicnn_kernels.threads import use_num_threads
 
 COMPILED = {np.dtype(np.float32), np.dtype(np.float64)}
 SMALL = 2**14
@@ -65,6 +66,7 @@ def loop(
         if reason is not None:
             self.fall_back(name, reason)
             return reference(self, *args)
+        use_num_threads()
         return function(*args)
 
     return method

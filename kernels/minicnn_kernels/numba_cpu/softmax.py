@@ -61,20 +61,26 @@ def _along_rows(function: Any, *arrays: Array) -> Array:
 
 
 @helper
-def _log_sum(x: Array, start: int, end: int, largest: float) -> float:
-    """log(sum(exp(x - largest))) of a row."""
-    total = x.dtype.type(0)
-    for i in range(start, end):
-        total += exponential(x[i] - largest)
-    return x.dtype.type(math.log(total))
-
-
-@helper
 def _largest(x: Array, start: int, end: int) -> float:
     largest = x.dtype.type(-math.inf)
     for i in range(start, end):
         largest = larger(largest, x[i])
     return largest
+
+
+@helper
+def _shift(x: Array, start: int, end: int, y: Array) -> float:
+    """Write y = x - largest for a row, and return log(sum(exp(y))).
+
+    y is stored, not kept in an expression: fast-math would turn (x - largest) - log_sum into
+    x - (largest + log_sum), which loses the digits that a large shift was to save.
+    """
+    largest, total = _largest(x, start, end), x.dtype.type(0)
+    for i in range(start, end):
+        y[i] = x[i] - largest
+    for i in range(start, end):
+        total += exponential(y[i])
+    return x.dtype.type(math.log(total))
 
 
 @kernel
@@ -105,10 +111,9 @@ def _softmax_grad(gy: Array, y: Array, gx: Array, K: int) -> None:
 def _log_softmax(x: Array, y: Array, K: int) -> None:
     for row in prange(len(x) // K):
         start, end = uint64(int64(row) * K), uint64(int64(row) * K + K)
-        largest = _largest(x, start, end)
-        log_sum = _log_sum(x, start, end, largest)
+        log_sum = _shift(x, start, end, y)
         for i in range(start, end):
-            y[i] = (x[i] - largest) - log_sum
+            y[i] = y[i] - log_sum
 
 
 @kernel
@@ -127,10 +132,9 @@ def _cross_entropy(x: Array, q: Array, loss: Array, p: Array, K: int) -> None:
     zero = x.dtype.type(0)
     for row in prange(len(loss)):
         start, end = uint64(int64(row) * K), uint64(int64(row) * K + K)
-        largest, total = _largest(x, start, end), zero
-        log_sum = _log_sum(x, start, end, largest)
+        log_sum, total = _shift(x, start, end, p), zero
         for i in range(start, end):
-            log_p = (x[i] - largest) - log_sum
+            log_p = p[i] - log_sum
             p[i] = exponential(log_p)
             total += zero if q[i] == 0 else q[i] * log_p
         loss[row] = -total
