@@ -18,18 +18,31 @@ from minicnn_kernels.errors import BackendError, ShapeError
 from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu import (
     NumbaKernels,
+    arithmetic,
     batch_norm,
     columns,
     convolution,
     elementwise,
     kernels,
+    linear,
     lrn,
     pooling,
+    softmax,
 )
 from minicnn_kernels.reference import PRIMITIVES, Kernels
 
 REFERENCE = Kernels(np)
-MODULES = (columns, convolution, pooling, batch_norm, lrn, elementwise)
+MODULES = (
+    arithmetic,
+    columns,
+    convolution,
+    linear,
+    pooling,
+    batch_norm,
+    lrn,
+    elementwise,
+    softmax,
+)
 PLANES = (3, 5, 7, 6)  # N C H W of the tests without a window
 
 drawn = settings(max_examples=30, deadline=None, derandomize=True)
@@ -127,12 +140,12 @@ def test_describe_lists_what_is_compiled_and_what_is_not():
     assert lines[start + 1] == f"  own ({len(own)}): {', '.join(sorted(own))}"
     assert f"from the reference ({len(PRIMITIVES - own)}): " in lines[start + 2]
     assert "max_pool2d" in lines[start + 1]
-    assert "sigmoid" in lines[start + 2]
+    assert "tanh" in lines[start + 2]
 
 
 def test_strict_mode_refuses_a_primitive_without_loops(compiled):
-    with pytest.raises(BackendError, match=r"sigmoid: the 'numba' kernels do not implement it"):
-        compiled.sigmoid(np.ones(3))
+    with pytest.raises(BackendError, match=r"tanh: the 'numba' kernels do not implement it"):
+        compiled.tanh(np.ones(3))
 
 
 def test_unsupported_dtypes_fall_back_and_strict_mode_refuses_them(compiled):
@@ -258,13 +271,25 @@ def test_pool2d_of_equal_values_nan_and_infinity(compiled, stride):
     N=batches,
     seed=seeds,
 )
-def test_adaptive_avg_pool2d(compiled, size, bins, N, seed):
+def test_adaptive_pool2d(compiled, size, bins, N, seed):
     x, gy = normal(seed, N, 2, *size), normal(seed + 1, N, 2, *bins)
     terms = size[0] * size[1]
     scale = abs(x).max(initial=0)
     check_close(compiled, "adaptive_avg_pool2d", x, bins, terms=terms, scale=scale)
     scale = reach("adaptive_avg_pool2d_grad", gy, size)
     check_close(compiled, "adaptive_avg_pool2d_grad", gy, size, terms=terms, scale=scale)
+    check_equal(compiled, "adaptive_max_pool2d", x, bins)
+    check_equal(compiled, "adaptive_max_pool2d", np.round(x), bins)  # many equal values
+    position = REFERENCE.adaptive_max_pool2d(x, bins)[1]
+    check_close(
+        compiled, "adaptive_max_pool2d_grad", gy, position, size, terms=terms, scale=abs(gy).sum()
+    )
+
+
+def test_adaptive_max_pool2d_of_equal_values_nan_and_infinity(compiled):
+    values = np.array([-np.inf, np.inf, np.nan, -1.0, 0.0, 0.0, 2.0])
+    x = np.random.default_rng(8).choice(values, size=(4, 3, 11, 9))
+    check_equal(compiled, "adaptive_max_pool2d", x, (4, 5))
 
 
 # ---------------------------------------------------------------------- normalisation
@@ -302,6 +327,62 @@ def test_activations(compiled, shape, dtype):
     check_equal(compiled, "relu_grad", gy, np.maximum(x, 0))
     check_equal(compiled, "leaky_relu", x, 0.1)
     check_equal(compiled, "leaky_relu_grad", gy, x, 0.1)
+    largest = max(1, abs(gy).max(initial=0)) * max(1, abs(x).max(initial=0)) ** 2
+    check_close(compiled, "sigmoid", 9 * x, terms=1, scale=1)
+    check_close(compiled, "sigmoid_grad", gy, x, terms=2, scale=largest)
+    check_close(compiled, "tanh_grad", gy, x, terms=2, scale=largest)
+
+
+def test_sigmoid_does_not_overflow(compiled):
+    x = np.array([-np.inf, -1e4, -800, 0, 800, 1e4, np.inf, np.nan])
+    check_equal(compiled, "sigmoid", x)
+
+
+@pytest.mark.parametrize("primitive", ["add", "subtract", "multiply", "divide"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arithmetic(compiled, primitive, dtype):
+    a, b = (np.ascontiguousarray(normal(seed, 30, 41, dtype=dtype)) for seed in (32, 34))
+    check_equal(compiled, primitive, a, b)
+    b[3] = 0
+    check_equal(compiled, primitive, a, b)
+
+
+def test_arithmetic_leaves_numbers_broadcasting_and_views_to_array_code(compiled, monkeypatch):
+    monkeypatch.setattr(arithmetic, "_elementwise", None)
+    x = np.ones((4, 6))
+    for a, b in ((x, 2.0), (2.0, x), (x, x[:1]), (x[:, ::2], x[:, ::2])):
+        np.testing.assert_array_equal(compiled.add(a, b), a + b)
+    with pytest.raises(TypeError, match="not callable"):
+        compiled.add(x, x)
+    monkeypatch.setattr(kernels, "SMALL", 4)
+    compiled.add(x, x)
+
+
+@drawn
+@given(
+    lengths=st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    before=st.sampled_from([(), (3,), (2, 3)]),
+    after=st.sampled_from([(), (4,), (5, 7), (20000,)]),
+    dtype=st.sampled_from([np.float32, np.float64, np.uint8]),
+    from_the_end=st.booleans(),
+)
+def test_concat(compiled, lengths, before, after, dtype, from_the_end):
+    rng, axis = np.random.default_rng(0), len(before)
+    arrays = [rng.integers(0, 99, (*before, n, *after)).astype(dtype) for n in lengths]
+    axis -= arrays[0].ndim if from_the_end else 0
+    check_equal(compiled, "concat", arrays, axis)
+    assert not any(np.shares_memory(compiled.concat(arrays, axis), a) for a in arrays)
+
+
+def test_concat_leaves_small_arrays_views_and_mixed_dtypes_to_array_code(compiled, monkeypatch):
+    monkeypatch.setattr(arithmetic, "_copy_runs", None)
+    x = np.ones((4, 6))
+    for arrays in ([x, x[:, ::2]], [x, x.astype(np.float32)]):
+        np.testing.assert_array_equal(compiled.concat(arrays, 1), np.concatenate(arrays, 1))
+    with pytest.raises(TypeError, match="not callable"):
+        compiled.concat([x, x], 1)
+    monkeypatch.setattr(kernels, "SMALL", 7)
+    compiled.concat([x, x], 1)
 
 
 @drawn
@@ -369,6 +450,8 @@ def cases(dtype):
     mean, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
     col, s = REFERENCE.im2col(x, window), 1 + x * x
     tap, ones = REFERENCE.max_pool2d(x, window)[1], np.ones((H, W))
+    contiguous, other = np.ascontiguousarray(x), np.ascontiguousarray(gy)
+    position = REFERENCE.adaptive_max_pool2d(x, (5, 4))[1]
     return {
         "im2col": (x, window),
         "col2im": (col, window),
@@ -394,6 +477,22 @@ def cases(dtype):
         "relu_grad": (gy, x),
         "leaky_relu": (x, 0.1),
         "leaky_relu_grad": (gy, x, 0.1),
+        "sigmoid": (x,),
+        "sigmoid_grad": (gy, x),
+        "tanh_grad": (gy, x),
+        "softmax": (x, 3),
+        "softmax_grad": (gy, x, 3),
+        "log_softmax": (x, 3),
+        "log_softmax_grad": (gy, x, 3),
+        "softmax_cross_entropy": (x[:, 0, 0], abs(gy[:, 0, 0])),
+        "softmax_cross_entropy_grad": (x[:, 0, 0, 0], gy[:, 0, 0], x[:, 1, 1]),
+        "add": (contiguous, other),
+        "subtract": (contiguous, other),
+        "multiply": (contiguous, other),
+        "divide": (contiguous, abs(other)),
+        "concat": ([contiguous, other], 1),
+        "adaptive_max_pool2d": (x, (5, 4)),
+        "adaptive_max_pool2d_grad": (gy[:, :, :5, :4], position, (H, W)),
         "dropout": (x, 0.5, 26, 1),
         "random_keep": (x.size, 0.5, 26),
     }
@@ -401,11 +500,12 @@ def cases(dtype):
 
 CASES = cases(np.float64)
 CONVOLUTION = {"conv2d", "conv2d_grad_input", "conv2d_grad_weight"}
+LINEAR = {"linear", "linear_grad_input", "linear_grad_weight", "linear_grad_bias"}
 IN_PLACE = {"sgd_step", "adam_step"}
 
 
 def test_every_primitive_is_in_the_cases():
-    assert set(CASES) | CONVOLUTION | IN_PLACE == NumbaKernels.overridden()
+    assert set(CASES) | CONVOLUTION | LINEAR | IN_PLACE == NumbaKernels.overridden()
 
 
 @pytest.fixture
@@ -431,11 +531,11 @@ def test_result_depends_neither_on_the_run_nor_on_the_number_of_threads(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("primitive", sorted(set(CASES) - {"random_keep"}))
+@pytest.mark.parametrize("primitive", sorted(set(CASES) - {"random_keep", "concat"}))
 def test_nan_and_infinity_show_where_they_show_in_the_reference(compiled, primitive, value):
     args = list(CASES[primitive])
     args[0] = np.array(args[0])
-    args[0].flat[[0, 5, 300]] = value
+    args[0].flat[[i for i in (0, 5, 300) if i < args[0].size]] = value
     for a, e in zip(*both(compiled, primitive, *args), strict=True):
         np.testing.assert_array_equal(np.isfinite(a), np.isfinite(e))
         np.testing.assert_array_equal(a[~np.isfinite(e)], e[~np.isfinite(e)])

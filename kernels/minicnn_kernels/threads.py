@@ -1,17 +1,31 @@
 """How many threads the CPU kernels use, and who owns them.
 
-The number is MINICNN_NUM_THREADS, else OMP_NUM_THREADS, else the cores that this process may use;
-`set_num_threads` overrides all three. Only one pool of threads works at a time: with a kernel set
-that has loops of its own (Numba's), those loops get the threads and BLAS gets one; with plain array
-code BLAS gets them all. Two pools would fight for the cores: the threads of OpenBLAS wait for each
-other without sleeping, and where a second process shares the cores, every small product then costs
-a time slice of the scheduler (a training step took 1.9 s instead of 0.15 s).
+The rule: `set_num_threads`; else MINICNN_NUM_THREADS; else OMP_NUM_THREADS; else all usable cores.
+The variables give no more than the usable cores either: threads without a core of their own make
+every parallel loop wait for the slowest. Usable are the cores that this process may run on, in a
+container no more than its share of processor time (its quota of 1.5 cores makes 2). The number
+holds for the process, whichever of its Python threads runs a kernel, and each of two processes side
+by side follows the rule by itself: give each half of the cores.
+
+Only one pool of threads works at a time: with a kernel set that has loops of its own (Numba's),
+those loops get the threads and BLAS gets one; with plain array code BLAS gets them all. Two pools
+would fight for the cores: the threads of OpenBLAS wait for each other without sleeping, and where a
+second process shares the cores, every small product then costs a time slice of the scheduler (a
+training step took 1.9 s instead of 0.15 s).
+
+Numba keeps its number in each Python thread, where a new one starts with all cores. So each kernel
+first calls `use_num_threads`, which compares one number unless there is something to change.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from minicnn_kernels.errors import MiniCNNError
@@ -19,6 +33,16 @@ from minicnn_kernels.errors import MiniCNNError
 _chosen: int | None = None
 _blas_has_threads = True
 _blas_limit: Any = None  # threadpoolctl restores the old limit when this object dies
+_version = 0  # counts the changes of the number
+
+
+class _Applied(threading.local):
+    """The change that a Python thread has followed last."""
+
+    version = -1
+
+
+_applied = _Applied()
 
 
 def get_num_threads() -> int:
@@ -35,15 +59,65 @@ def default_num_threads() -> int:
     for variable in ("MINICNN_NUM_THREADS", "OMP_NUM_THREADS"):
         first = os.environ.get(variable, "").split(",")[0].strip()
         if first.isdigit() and int(first) > 0:
-            return int(first)
+            return min(int(first), usable_cores())
     return usable_cores()
 
 
 def usable_cores() -> int:
     """Cores that this process may run on; in a container they can be fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _own_quota()
+    return cores if quota is None else min(cores, quota)
+
+
+@functools.cache
+def _own_quota() -> int | None:
+    return cpu_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+
+
+def cpu_quota(root: Path, membership: Path) -> int | None:
+    """Cores' worth of time that Linux control groups allow a process, rounded up, or None.
+
+    root : where the control groups are mounted
+    membership : the file that names the groups of the process; a limit of an outer group holds too
+    """
+    shares = [share for folder in _groups(root, membership) if (share := _share(folder))]
+    return math.ceil(min(shares)) if shares else None
+
+
+def _groups(root: Path, membership: Path) -> Iterator[Path]:
+    """The folders of all control groups around the process that may limit its cores."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = root / controllers  # version 2 has one tree for all controllers, without a name
+        # a container often sees its own group as the root, under a path that it cannot see
+        folder = base / path.lstrip("/")
+        yield folder
+        yield from (outer for outer in folder.parents if outer.is_relative_to(base))
+
+
+def _share(folder: Path) -> float | None:
+    """The quota of one group in cores; None where there is none, or none that can be read."""
+    try:
+        if (folder / "cpu.max").exists():  # version 2: "150000 100000" or "max 100000"
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()  # -1: no limit
+            period = (folder / "cpu.cfs_period_us").read_text()
+        share = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+    return share if share > 0 else None
 
 
 def set_num_threads(count: int) -> None:
@@ -71,16 +145,24 @@ def give_threads_to_blas(wanted: bool) -> None:
 
 
 def apply_num_threads() -> None:
-    """Bring BLAS, and Numba where it is loaded, to their number of threads."""
-    global _blas_limit
+    """Bring BLAS and Numba to their numbers; other Python threads follow at their next kernel."""
+    global _blas_limit, _version
     import threadpoolctl
 
-    count = get_num_threads()
-    blas_count = count if _blas_has_threads else 1
+    blas_count = get_num_threads() if _blas_has_threads else 1
     _blas_limit = threadpoolctl.threadpool_limits(limits=blas_count, user_api="blas")
-    numba = sys.modules.get("numba")
-    if numba is not None:
-        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    _version += 1
+    if "numba" in sys.modules:
+        use_num_threads()
+
+
+def use_num_threads() -> None:
+    """Give Numba's loops their number of threads, in the Python thread that is about to run one."""
+    version = _version
+    if _applied.version != version:
+        numba = sys.modules["numba"]
+        numba.set_num_threads(min(get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        _applied.version = version
 
 
 class ThreadCountError(MiniCNNError, ValueError):

@@ -13,6 +13,7 @@ import numpy as np
 from numba import prange
 
 from minicnn_kernels.numba_cpu.compile import Array, flat, helper, int64, kernel, uint64
+from minicnn_kernels.numba_cpu.exponential import exponential
 
 BLOCK = 4096  # numbers that one task of dropout takes
 
@@ -41,6 +42,27 @@ def leaky_relu_grad(gy: Array, x: Array, negative_slope: float) -> Array:
     gx = np.empty(x.shape, x.dtype)
     slope = x.dtype.type(negative_slope)
     _leaky_relu_grad(flat(gy, x.size), flat(x, x.size), slope, gx.reshape(-1))
+    return gx
+
+
+def sigmoid(x: Array) -> Array:
+    """See `Kernels.sigmoid`."""
+    y = np.empty(x.shape, x.dtype)
+    _sigmoid(flat(x, x.size), y.reshape(-1))
+    return y
+
+
+def sigmoid_grad(gy: Array, y: Array) -> Array:
+    """See `Kernels.sigmoid_grad`."""
+    gx = np.empty(y.shape, y.dtype)
+    _sigmoid_grad(flat(gy, y.size), flat(y, y.size), gx.reshape(-1))
+    return gx
+
+
+def tanh_grad(gy: Array, y: Array) -> Array:
+    """See `Kernels.tanh_grad`."""
+    gx = np.empty(y.shape, y.dtype)
+    _tanh_grad(flat(gy, y.size), flat(y, y.size), gx.reshape(-1))
     return gx
 
 
@@ -126,6 +148,28 @@ def _relu_grad(gy: Array, y: Array, gx: Array) -> None:
 def _leaky_relu_grad(gy: Array, x: Array, slope: float, gx: Array) -> None:
     for i in prange(len(x)):
         gx[i] = gy[i] if x[i] > 0 else slope * gy[i]
+
+
+@kernel
+def _sigmoid(x: Array, y: Array) -> None:
+    one = x.dtype.type(1)
+    for i in prange(len(x)):
+        e = exponential(-abs(x[i]))
+        y[i] = (e if x[i] < 0 else one) / (one + e)
+
+
+@kernel
+def _sigmoid_grad(gy: Array, y: Array, gx: Array) -> None:
+    one = y.dtype.type(1)
+    for i in prange(len(y)):
+        gx[i] = gy[i] * y[i] * (one - y[i])
+
+
+@kernel
+def _tanh_grad(gy: Array, y: Array, gx: Array) -> None:
+    one = y.dtype.type(1)
+    for i in prange(len(y)):
+        gx[i] = gy[i] * (one - y[i] * y[i])
 
 
 @helper

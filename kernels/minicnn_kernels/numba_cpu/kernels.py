@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from minicnn_kernels.numba_cpu import (
+    arithmetic,
     batch_norm,
     columns,
     convolution,
@@ -26,10 +27,17 @@ from minicnn_kernels.numba_cpu import (
     lrn,
     pooling,
 )
+from minicnn_kernels.numba_cpu import linear as fully_connected
+from minicnn_kernels.numba_cpu import softmax as rows
+from minicnn_kernels.numba_cpu.compile import Array
+from minicnn_kernels.numba_cpu.microkernel import lanes
 from minicnn_kernels.reference import Kernels
+from minicnn_kernels.threads import use_num_threads
 
 COMPILED = {np.dtype(np.float32), np.dtype(np.float64)}
 SMALL = 2**14
+LIGHT = 8  # times as many numbers, where NumPy too crosses memory once
+PRODUCTS = 64  # multiply-adds of a matrix product that take as long as an operation on one number
 
 Arguments = Sequence[Any]
 
@@ -59,6 +67,7 @@ def loop(
         if reason is not None:
             self.fall_back(name, reason)
             return reference(self, *args)
+        use_num_threads()
         return function(*args)
 
     return method
@@ -83,6 +92,37 @@ def _few(args: Arguments) -> bool:
     return bool(args[0] < SMALL)
 
 
+def _small_or_other_axis(args: Arguments) -> bool:
+    """Whether a softmax is short, or along another axis than the last."""
+    return _small(args) or args[-1] % args[0].ndim != args[0].ndim - 1
+
+
+def _small_loss(args: Arguments) -> bool:
+    """Whether there are few probabilities (for the gradient, the second argument)."""
+    return _small(args[-1:])
+
+
+def _unlike(args: Arguments) -> bool:
+    """Whether NumPy is as good at a + b: numbers, broadcasting, small arrays, and views."""
+    a, b = args
+    arrays = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+    if not arrays or a.shape != b.shape:
+        return True
+    return a.size < LIGHT * SMALL or not _all_contiguous(args)
+
+
+def _apart(args: Arguments) -> bool:
+    arrays = args[0]
+    total = sum(a.size for a in arrays)
+    return (
+        total < LIGHT * SMALL or len({a.dtype for a in arrays}) > 1 or not _all_contiguous(arrays)
+    )
+
+
+def _all_contiguous(arrays: Arguments) -> bool:
+    return all(a.flags.c_contiguous for a in arrays)
+
+
 def _empty(args: Arguments) -> bool:
     return bool(args[0].size == 0)
 
@@ -93,6 +133,26 @@ def _one_bin(args: Arguments) -> bool:
 
 def _one_bin_grad(args: Arguments) -> bool:
     return bool(args[0].shape[2:] == (1, 1))
+
+
+def _few_products(rows: Array, columns: int) -> bool:
+    """Whether a matrix product with ``rows`` and so many columns leaves no work for threads."""
+    return bool(rows.size * columns <= PRODUCTS * SMALL)
+
+
+def _small_linear(args: Arguments) -> bool:
+    return _few_products(args[0], args[1].shape[0])
+
+
+def _small_linear_grad(args: Arguments) -> bool:
+    """For both gradients: the vectors of their loops must be full."""
+    gy, other = args
+    columns = other.shape[-1]
+    return _few_products(gy, columns) or columns % lanes(other.dtype) != 0
+
+
+def _small_linear_grad_input(args: Arguments) -> bool:
+    return _small_linear_grad(args) or args[0].size == args[0].shape[-1]
 
 
 class NumbaKernels(Kernels):
@@ -108,6 +168,11 @@ class NumbaKernels(Kernels):
     conv2d_grad_weight = loop(convolution.conv2d_grad_weight, 2)
     conv2d_grad_bias = loop(convolution.conv2d_grad_bias, 1)
 
+    linear = loop(fully_connected.linear, 3, skip=_small_linear)
+    linear_grad_input = loop(fully_connected.linear_grad_input, 2, skip=_small_linear_grad_input)
+    linear_grad_weight = loop(fully_connected.linear_grad_weight, 2, skip=_small_linear_grad)
+    linear_grad_bias = loop(fully_connected.linear_grad_bias, 1, skip=_small)
+
     max_pool2d = loop(pooling.max_pool2d, 1)
     min_pool2d = loop(pooling.min_pool2d, 1)
     max_pool2d_grad = loop(pooling.max_pool2d_grad, 1)
@@ -115,6 +180,9 @@ class NumbaKernels(Kernels):
     weighted_pool2d_grad = loop(pooling.weighted_pool2d_grad, 1)
     adaptive_avg_pool2d = loop(pooling.adaptive_avg_pool2d, 1, skip=_one_bin)
     adaptive_avg_pool2d_grad = loop(pooling.adaptive_avg_pool2d_grad, 1, skip=_one_bin_grad)
+
+    adaptive_max_pool2d = loop(pooling.adaptive_max_pool2d, 1)
+    adaptive_max_pool2d_grad = loop(pooling.adaptive_max_pool2d_grad, 1)
 
     batch_norm_statistics = loop(batch_norm.batch_norm_statistics, 1, skip=_empty)
     batch_norm_eval = loop(batch_norm.batch_norm_eval, 5)
@@ -132,6 +200,20 @@ class NumbaKernels(Kernels):
     relu_grad = loop(elementwise.relu_grad, 2, skip=_small)
     leaky_relu = loop(elementwise.leaky_relu, 1, skip=_small)
     leaky_relu_grad = loop(elementwise.leaky_relu_grad, 2, skip=_small)
+    sigmoid = loop(elementwise.sigmoid, 1, skip=_small)
+    sigmoid_grad = loop(elementwise.sigmoid_grad, 2, skip=_small)
+    tanh_grad = loop(elementwise.tanh_grad, 2, skip=_small)
+    softmax = loop(rows.softmax, 1, skip=_small_or_other_axis)
+    softmax_grad = loop(rows.softmax_grad, 2, skip=_small_or_other_axis)
+    log_softmax = loop(rows.log_softmax, 1, skip=_small_or_other_axis)
+    log_softmax_grad = loop(rows.log_softmax_grad, 2, skip=_small_or_other_axis)
+    softmax_cross_entropy = loop(rows.softmax_cross_entropy, 2, skip=_small_loss)
+    softmax_cross_entropy_grad = loop(rows.softmax_cross_entropy_grad, 3, skip=_small_loss)
+    add = loop(arithmetic.add, 2, skip=_unlike)
+    subtract = loop(arithmetic.subtract, 2, skip=_unlike)
+    multiply = loop(arithmetic.multiply, 2, skip=_unlike)
+    divide = loop(arithmetic.divide, 2, skip=_unlike)
+    concat = loop(arithmetic.concat, 0, skip=_apart)
     dropout = loop(elementwise.dropout, 1, skip=_small)
     random_keep = loop(elementwise.random_keep, 0, skip=_few)
     sgd_step = loop(elementwise.sgd_step, 3, in_place=(0, 2), skip=_small)

@@ -84,6 +84,26 @@ def adaptive_avg_pool2d_grad(gy: Array, size: tuple[int, int]) -> Array:
     return gx
 
 
+def adaptive_max_pool2d(x: Array, output_size: tuple[int, int]) -> tuple[Array, Array]:
+    """See `Kernels.adaptive_max_pool2d`."""
+    N, C, H, W = x.shape
+    y = np.empty((N, C, *output_size), x.dtype)
+    position = np.empty(y.shape, np.int32)
+    rows, columns = _bins(H, output_size[0]), _bins(W, output_size[1])
+    _adaptive_max_pool2d(flat(x, x.size), rows, columns, H, W, y.reshape(-1), position.reshape(-1))
+    return y, position
+
+
+def adaptive_max_pool2d_grad(gy: Array, position: Array, size: tuple[int, int]) -> Array:
+    """See `Kernels.adaptive_max_pool2d_grad`."""
+    N, C, OH, OW = gy.shape
+    gx = np.empty((N, C, *size), gy.dtype)
+    cells, outputs = size[0] * size[1], OH * OW
+    gy, position = flat(gy, gy.size), flat(position, gy.size)
+    _adaptive_max_pool2d_grad(gy, position, cells, outputs, gx.reshape(-1))
+    return gx
+
+
 def select(x: Array, window: Window2d, signs: Array) -> tuple[Array, Array]:
     """The value of each window whose product with its channel's sign is largest, and its tap.
 
@@ -289,3 +309,48 @@ def _adaptive_avg_pool2d_grad(
                     start = uint64((plane * H + row) * W + columns[ow, 0])
                     for o in range(uint64(width)):
                         gx[start + o] += share
+
+
+@kernel
+def _adaptive_max_pool2d(
+    x: Array, rows: Array, columns: Array, H: int, W: int, y: Array, position: Array
+) -> None:
+    """For each row of bins the best of every column, all columns at once; then the best of those.
+
+    Equal values and NaN go to the first cell, row by row.
+    """
+    OH, OW = len(rows), len(columns)
+    for plane in prange(len(x) // (H * W)):
+        best, at = np.empty(W, x.dtype), np.empty(W, np.int32)
+        for oh in range(OH):
+            for row in range(rows[oh, 0], rows[oh, 1]):
+                start, label = uint64((int64(plane) * H + row) * W), np.int32(row)
+                is_first = row == rows[oh, 0]
+                for c in range(uint64(W)):
+                    value = x[start + c]
+                    better = is_first | (not ((value <= best[c]) | (best[c] != best[c])))
+                    best[c], at[c] = value if better else best[c], label if better else at[c]
+            for ow in range(OW):
+                winner = columns[ow, 0]
+                for c in range(columns[ow, 0] + 1, columns[ow, 1]):
+                    old, new = best[winner], best[c]
+                    both_nan, earlier = (old != old) & (new != new), at[c] < at[winner]
+                    if both_nan | (new == old):
+                        winner = c if earlier else winner
+                    elif not ((new <= old) | (old != old)):
+                        winner = c
+                o = uint64((int64(plane) * OH + oh) * OW + ow)
+                y[o] = best[winner]
+                position[o] = at[winner] * W + winner
+
+
+@kernel
+def _adaptive_max_pool2d_grad(
+    gy: Array, position: Array, cells: int, outputs: int, gx: Array
+) -> None:
+    for task in prange(len(gx) // cells):
+        start, first = uint64(int64(task) * cells), uint64(int64(task) * outputs)
+        for o in range(uint64(cells)):
+            gx[start + o] = 0
+        for o in range(uint64(outputs)):
+            gx[start + uint64(position[first + o])] += gy[first + o]
