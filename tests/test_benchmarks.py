@@ -12,11 +12,18 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # the scripts import each other by name, as when run
 
+import kernel_cases  # noqa: E402
 import report  # noqa: E402
 import timing  # noqa: E402
 import versus  # noqa: E402
 import versus_page  # noqa: E402
 import workers  # noqa: E402
+
+import kernels  # noqa: E402
+from minicnn.testing.tolerance import CheckError  # noqa: E402
+from minicnn_kernels.reference import PRIMITIVES, Kernels  # noqa: E402
+
+LIMITS = {"gflops": 100.0, "gigabytes_per_second": 10.0}
 
 
 @pytest.fixture
@@ -191,3 +198,66 @@ def test_interleaved_takes_turns_and_does_not_time_the_first_call():
     )
     assert [len(taken) for taken in times] == [timing.LEAST_ROUNDS] * 2
     assert calls == [0, "a", 1, "b"] * (timing.LEAST_ROUNDS + 1)
+
+
+class Faulty(Kernels):
+    """Overrides one primitive, wrongly."""
+
+    name = "faulty"
+
+    def relu(self, x):
+        return x
+
+
+def case_of(primitive):
+    found = (c for c in kernel_cases.cases() if c.primitive == primitive and "notes" in c.layer)
+    return next(found)
+
+
+def test_every_case_names_a_primitive_and_a_layer_once():
+    names = [(case.primitive, case.layer) for case in kernel_cases.cases()]
+    assert len(names) == len(set(names))
+    assert {primitive for primitive, _ in names} <= PRIMITIVES
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in kernel_cases.cases() if "notes" in c.layer], ids=lambda c: c.primitive
+)
+def test_cases_agree_with_the_reference(case):
+    assert kernels.check(case, kernel_cases.REFERENCE) > 0
+
+
+def test_wrong_kernels_are_not_timed():
+    with pytest.raises(CheckError, match="relu of faulty"):
+        kernels.measure(case_of("relu"), [Faulty()], 0.0, LIMITS)
+
+
+def test_a_primitive_from_the_reference_is_listed_but_not_timed():
+    (row,) = kernels.measure(case_of("relu_grad"), [Faulty()], 0.0, LIMITS)
+    assert row["milliseconds"] is None
+    assert kernels.cells(row)[3] == "the reference's"
+
+
+def test_rates_follow_from_the_median():
+    case = kernel_cases.Case("conv2d", "x", lambda rng: (), operations=2_000_000_000)
+    row = kernels.rates(case, [0.1, 0.1, 0.1], 500_000_000, LIMITS)
+    assert row["gflops"] == pytest.approx(20)
+    assert row["gigabytes_per_second"] == pytest.approx(5)
+    assert row["share"] == pytest.approx(0.5)  # half of the bandwidth, a fifth of the arithmetic
+    assert row["spread"] == 0
+
+
+def test_kernels_writes_its_page(monkeypatch, tmp_path):
+    monkeypatch.setattr(kernels, "arithmetic", lambda workers: 100.0)
+    monkeypatch.setattr(kernels, "bandwidth", lambda: 10.0)
+    what = ["--primitives", "relu", "max_pool2d", "--layers", "notes, second", "--sets", "numpy"]
+    kernels.main([*what, "--threads", "1", "--seconds", "0", "--results", str(tmp_path)])
+    (file,) = tmp_path.glob("kernels-*.md")
+    lines = file.read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines if "notes" in line] == ["| max_pool2d", "| relu"]
+
+
+def test_kernels_names_the_nearest_primitive(capsys):
+    with pytest.raises(SystemExit):
+        kernels.main(["--primitives", "conv2"])
+    assert "did you mean 'conv2d'" in capsys.readouterr().err

@@ -57,8 +57,8 @@ class Worker:
         task = Task(network, batch, training, threads)
         with ThreadPoolExecutor(1) as rehearsal:  # what a library keeps for a thread goes with it
             rehearsal.submit(self._rehearse, task).result()
-        give_back_freed_memory()
         self.peer = self.peer_class(task)
+        give_back_freed_memory()
         reset_peak()
         self.before = resident("VmRSS")
         return {}
