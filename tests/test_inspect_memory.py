@@ -169,8 +169,7 @@ def test_the_table_names_the_peak():
         found = memory(models.create("notes_cnn"), (1, 28, 28), 16)
     text = str(found)
     assert "NotesCNN, 16 x 1x28x28; in 10^6 bytes" in text
-    assert f"{found.peak_layer}, {found.peak_pass}" in text
-    assert f"{found.peak / 1e6:,.2f}" in text
+    assert f"peak {found.peak / 1e6:,.2f} in {found.peak_layer}, {found.peak_pass}" in text
     assert f"{found.saved / 1e6:,.2f}" in text
 
 

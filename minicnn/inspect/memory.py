@@ -74,24 +74,27 @@ class Memory:
         return sum(layer.saved for layer in self.layers)
 
     def table(self) -> Any:
-        """The layers as a table of the rich library, in units of 10^6 bytes."""
+        """The layers as a table of the rich library, in units of 10^6 bytes.
+
+        "weights" are parameters and their gradients; "forward" and "backward" are the peaks.
+        """
         from rich.table import Table
 
-        table = Table(title=f"{self.title}; in 10^6 bytes", title_justify="left")
+        where = f"peak {_millions(self.peak)} in {self.peak_layer}, {self.peak_pass}"
+        title = f"{self.title}; in 10^6 bytes"
+        table = Table(title=title, title_justify="left", caption=where, padding=0)
         for heading in ("layer", "kind"):
             table.add_column(heading)
-        for heading in ("output", "saved", "parameters", "gradients", "held", "peak", "peak back"):
+        for heading in ("output", "saved", "weights", "held", "forward", "backward"):
             table.add_column(heading, justify="right")
-        table.add_row("batch", "", _millions(self.batch), *[""] * 6)
+        table.add_row("batch", "", _millions(self.batch), *[""] * 5)
         for row in self.layers:
-            counts = (row.output, row.saved, row.parameters, row.gradients)
+            counts = (row.output, row.saved, row.parameters + row.gradients)
             totals = (row.held, row.forward_peak, row.backward_peak)
             table.add_row(row.name, row.kind, *map(_millions, (*counts, *totals)))
         table.add_section()
-        sums = map(_millions, (self.saved, self.parameters, self.gradients))
+        sums = map(_millions, (self.saved, self.parameters + self.gradients))
         table.add_row("total", "", "", *sums, "", "", "")
-        where = f"{self.peak_layer}, {self.peak_pass}"
-        table.add_row("peak", where, *[""] * 5, _millions(self.peak), "")
         return table
 
     def __str__(self) -> str:
