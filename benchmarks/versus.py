@@ -21,6 +21,7 @@ gradients and the optimizer's memory. Code is loaded and compiled before, by a r
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import subprocess
@@ -178,6 +179,7 @@ def check_outputs(what: str, network: str, found: np.ndarray, expected: np.ndarr
         raise SystemExit(f"versus.py: {what}: outputs differ by {difference:.2g} > {allowed:.2g}.")
 
 
+@functools.cache
 def terms_of(network: str) -> int:
     """Products that are added up between an image and its logits, all layers together."""
     from minicnn import functional, nn

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+
+os.environ["DEV"] = "CPU"  # it would rather take a GPU, or say only that there is none
 
 import numpy as np
 from task import Task
