@@ -26,6 +26,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -132,20 +133,34 @@ class Comparison:
                     worker = stack.enter_context(self._start(library))
                     found = self._prepare(worker, network, mode, batch)
                 except PeerError as error:
-                    if library == "minicnn":
-                        raise SystemExit(f"versus.py: minicnn, {what}: {error}.") from error
-                    self._leave_out(library, what, str(error))
+                    self._failed(library, what, error)
                     continue
                 logits = found if logits is None else logits
                 check_outputs(f"{library}, {what}", network, found, logits)
                 workers[library] = worker
             times: dict[str, list[float]] = {library: [] for library in workers}
             for _ in range(self.options.rounds):
-                for library, worker in workers.items():
-                    times[library].append(worker.ask("step")["seconds"])
-            memory = {library: worker.ask("memory") for library, worker in workers.items()}
+                for library, answer in self._ask_each(workers, what, "step"):
+                    times[library].append(answer["seconds"])
+            memory = dict(self._ask_each(workers, what, "memory"))
         common = {"network": network, "mode": mode, "batch": batch}
-        return [common | row(library, times, memory[library]) for library in workers]
+        return [common | row(library, times, memory[library]) for library in memory]
+
+    def _ask_each(
+        self, workers: dict[str, Worker], what: str, action: str
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """One answer of each worker, in turn; one that fails is left out from then on."""
+        for library, worker in list(workers.items()):
+            try:
+                yield library, worker.ask(action)
+            except PeerError as error:
+                self._failed(library, what, error)
+                del workers[library]
+
+    def _failed(self, library: str, what: str, error: PeerError) -> None:
+        if library == "minicnn":
+            raise SystemExit(f"versus.py: minicnn, {what}: {error}.") from error
+        self._leave_out(library, what, str(error))
 
     def _prepare(self, worker: Worker, network: str, mode: str, batch: int) -> np.ndarray:
         """Build, warm up; -> the outputs for the batch, without dropout."""

@@ -139,6 +139,40 @@ def test_quick_run_of_minicnn_alone(variables, tmp_path, capsys):
     assert results["processor"] in text
 
 
+class Dying:
+    """Stands for a worker; its process ends after some answers."""
+
+    def __init__(self, answers):
+        self.left = answers
+
+    def ask(self, action):
+        self.left -= 1
+        if self.left < 0:
+            raise workers.PeerError("its process ended")
+        return {"seconds": 1.0}
+
+
+def test_a_library_that_fails_on_the_way_is_left_out():
+    comparison = versus.Comparison(versus.options_of(["--quick"]))
+    found = {"minicnn": Dying(9), "torch": Dying(1), "dezero": Dying(9)}
+    for expected in (["minicnn", "torch", "dezero"], ["minicnn", "dezero"]):
+        assert [name for name, _ in comparison._ask_each(found, "x", "step")] == expected
+    (entry,) = comparison.results["left_out"]
+    assert (entry["library"], entry["reason"]) == ("torch", "its process ended")
+    with pytest.raises(SystemExit, match="minicnn, x: its process ended"):
+        list(comparison._ask_each({"minicnn": Dying(0)}, "x", "step"))
+
+
+def test_quick_run_beside_pytorch_compares_gradients_first(variables, tmp_path):
+    pytest.importorskip("torch")
+    sizes = ["--batch", "2", "--rounds", "1", "--threads", "1", "--modes", "training"]
+    versus.main(["--quick", "--peers", "torch", *sizes, "--results", str(tmp_path)])
+    (file,) = tmp_path.glob("versus-*.json")
+    results = json.loads(file.read_text())
+    assert results["gradients"]["notes_cnn"]["agrees"]
+    assert [row["library"] for row in results["rows"]] == ["minicnn", "torch"]
+
+
 def example_row(library, mode="training", network="notes_cnn", **changes):
     return {
         "network": network,
