@@ -45,6 +45,7 @@ from minicnn_kernels import threads
 
 HERE = Path(__file__).parent
 LIBRARIES = ["minicnn", "torch", "compile", "chainer", "mygrad", "dezero", "tinygrad"]
+NOTES_ONLY = {"chainer", "mygrad", "dezero", "tinygrad"}  # written by hand for one network
 DEFAULT_PEERS = [name for name in LIBRARIES if name != "compile"]
 MODES = {"training": 0, "inference-1": 1, "inference-32": 32}  # batch; 0 means the network's own
 WARM_UP = 3  # steps: the first compiles and fills caches, tinygrad records the second
@@ -103,6 +104,9 @@ class Comparison:
         if "minicnn" not in self.peers:
             raise SystemExit("versus.py: minicnn itself does not run here; see above.")
 
+    def _peers_of(self, network: str) -> list[str]:
+        return [p for p in self.peers if network == "notes_cnn" or p not in NOTES_ONLY]
+
     def _compare_gradients(self, network: str) -> None:
         if self.pythons["torch"] != self.pythons["minicnn"]:
             print(f"{network}: gradients not compared, PyTorch runs under another interpreter")
@@ -128,7 +132,7 @@ class Comparison:
         with ExitStack() as stack:
             workers: dict[str, Worker] = {}
             logits: np.ndarray | None = None
-            for library in self.peers:
+            for library in self._peers_of(network):
                 try:
                     worker = stack.enter_context(self._start(library))
                     found = self._prepare(worker, network, mode, batch)

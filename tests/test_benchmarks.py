@@ -163,6 +163,12 @@ def test_a_library_that_fails_on_the_way_is_left_out():
         list(comparison._ask_each({"minicnn": Dying(0)}, "x", "step"))
 
 
+def test_libraries_written_for_the_notes_cnn_are_not_asked_for_others():
+    comparison = versus.Comparison(versus.options_of(["--quick"]))
+    assert comparison._peers_of("notes_cnn") == versus.DEFAULT_PEERS
+    assert comparison._peers_of("vgg16") == ["minicnn", "torch"]
+
+
 def test_quick_run_beside_pytorch_compares_gradients_first(variables, tmp_path):
     pytest.importorskip("torch")
     sizes = ["--batch", "2", "--rounds", "1", "--threads", "1", "--modes", "training"]
