@@ -14,6 +14,7 @@ class MygradPeer:
     """Parameters, their velocities and the functions that use them."""
 
     def __init__(self, task: Task) -> None:
+        mg.turn_memory_guarding_off()  # a guard against mistakes that costs time
         self.training = task.training
         arrays = task.notes_weights()
         self.running = {name: arrays.pop(name) for name in list(arrays) if "running" in name}
