@@ -1,8 +1,10 @@
 # make train   create the environment, install, train the notes' CNN on Fashion-MNIST
 # make test    create the environment, install, run every test
+# make bench   the same with PyTorch, then every benchmark; tables go to benchmarks/results
 # make lint    ruff and mypy;   make clean   remove the environment and all build products
 #
 # ARGS goes to the command:  make train ARGS="--epochs 3"   make test ARGS="-k conv2d"
+#                            make bench ARGS="--python chainer=/path/to/venv/bin/python"
 # EXTRAS adds to the tests:  make test EXTRAS=parity        (PyTorch as a second oracle)
 
 PYTHON ?= python3
@@ -13,8 +15,9 @@ ARGS   ?=
 comma  := ,
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RESULTS := benchmarks/results
 
-.PHONY: train test lint clean
+.PHONY: train test bench lint clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.installed
@@ -22,6 +25,11 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed-test$(if $(EXTRAS),-$(EXTRAS))
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.installed-test-parity
+	$(BIN)/python benchmarks/kernels.py --results $(RESULTS)
+	$(BIN)/python benchmarks/convolution_layers.py --json $(RESULTS)/convolution-$(shell date +%F).json
+	$(BIN)/python benchmarks/versus.py --results $(RESULTS) $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -26,15 +26,14 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import numba
 import numpy as np
+from peaks import arithmetic
+from timing import interleaved, spread
 
 from minicnn.testing.tolerance import tolerance
 from minicnn_kernels import threads
 from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu import convolution
-from minicnn_kernels.numba_cpu.convolution_windows import run_tile, whole_table
-from minicnn_kernels.numba_cpu.microkernel import ROWS, VECTORS, lanes
 
 OPERATIONS = ("forward", "grad_input", "grad_weight")
 
@@ -160,48 +159,6 @@ def check(layer: Layer, operation: str, ours: np.ndarray, theirs: np.ndarray) ->
         raise SystemExit(f"{layer.name} {operation}: off by {difference:.2g} > {allowed:.2g}")
 
 
-def interleaved(functions: list[Callable[[], Any]], seconds: float) -> list[list[float]]:
-    """Times of the functions, called in turn for about so long."""
-    for function in functions:
-        function()
-    times: list[list[float]] = [[] for _ in functions]
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < 5:
-        for function, taken in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
-    return times
-
-
-def spread(times: list[float]) -> float:
-    """Distance of the quarter points as a share of the median."""
-    low, middle, high = statistics.quantiles(times, n=4)
-    return (high - low) / middle
-
-
-@numba.njit(parallel=True, fastmath={"contract"})
-def _tiles(a, rows, b, steps, c, start, table, count):  # type: ignore[no-untyped-def]
-    for worker in numba.prange(len(c)):
-        for _ in range(count):
-            run_tile(
-                a[0], VECTORS, a.ctypes.data, rows.ctypes.data, b.ctypes.data, steps.ctypes.data,
-                len(steps), start.ctypes.data, c[worker].ctypes.data, VECTORS * 64, ROWS,
-                table.ctypes.data, False, False,
-            )  # fmt: skip
-
-
-def peak(workers: int, numbers: int = 128, count: int = 5000) -> float:
-    """GFLOP/s of the register tile alone, on all threads."""
-    width = VECTORS * lanes(np.dtype(np.float32))
-    a, b = np.ones(ROWS * numbers, np.float32), np.ones(numbers * width, np.float32)
-    steps = np.stack([np.arange(numbers) * 4, np.arange(numbers) * width * 4], axis=1)
-    rows, c = np.arange(ROWS) * numbers * 4, np.empty((workers, ROWS, 64 * VECTORS), np.float32)
-    arguments = a, rows, b, steps, c, np.zeros(ROWS, np.float32), whole_table(), count
-    times = interleaved([lambda: _tiles(*arguments)], 0.5)[0]
-    return 2 * ROWS * width * numbers * count * workers / min(times) / 1e9
-
-
 def measure(layer: Layer, operation: str, seconds: float) -> dict[str, Any]:
     """One row of the table."""
     window, functions = layer.window, [f for f in calls(layer, operation) if f is not None]
@@ -253,7 +210,7 @@ def main() -> None:
         version = f", PyTorch {torch.__version__}"
     except ImportError:
         version = ""
-    limit = peak(options.threads)
+    limit = arithmetic(options.threads)
     print(f"{platform.machine()}, {options.threads} threads{version}, peak {limit:.0f} GFLOP/s")
     rows = []
     for operation in options.operations.split(","):

@@ -108,6 +108,10 @@ def _parser() -> Parser:
         "--input", default="1x28x28", metavar="CxHxW", help="size of one image (default 1x28x28)"
     )
     summary.add_argument("--classes", type=int, default=10, metavar="K", help="default 10")
+    summary.add_argument("--memory", action="store_true", help="what a training step holds instead")
+    summary.add_argument(
+        "--batch-size", type=int, default=1, metavar="N", help="for --memory (default 1)"
+    )
 
     _command(commands, "info", _info, "show versions, backends and threads")
     return parser
@@ -218,12 +222,13 @@ def _predict(options: argparse.Namespace) -> int:
 def _summary(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from minicnn.inspect import summary
+    from minicnn.inspect import memory, summary
     from minicnn.training.run import create_model
 
     shape = _image_shape(options.input)
     model = create_model(options.model, range(options.classes), shape)
-    Console(highlight=False).print(summary(model, shape).table())
+    found = memory(model, shape, options.batch_size) if options.memory else summary(model, shape)
+    Console(highlight=False).print(found.table())
     return 0
 
 

@@ -67,6 +67,7 @@ def mistake(capsys, *arguments):
         (["predict", "x.png"], ["there is no run in 'runs'"]),
         (["summary", "notes_cn"], ["did you mean 'notes_cnn'"]),
         (["summary", "notes_cnn", "--input", "28"], ["'28'", "3x224x224"]),
+        (["summary", "notes_cnn", "--memory", "--batch-size", "0"], ["batch_size is 0"]),
     ],
 )
 def test_mistakes_get_one_sentence(capsys, arguments, parts):
