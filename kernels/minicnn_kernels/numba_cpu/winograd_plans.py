@@ -1,0 +1,173 @@
+"""How Winograd's convolution is cut into work: blocks of tiles, panels of channels, memory."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minicnn_kernels.geometry import Window2d
+from minicnn_kernels.numba_cpu.compile import Array
+from minicnn_kernels.numba_cpu.microkernel import ROWS, VECTORS, lanes
+from minicnn_kernels.numba_cpu.winograd_loops import PRODUCTS, TILE, Maps, Sizes, Weights
+
+BLOCK = 128  # tiles of a block: U is made once for each
+CHANNELS = 256  # of x and of gy for whose products a worker keeps the sums
+LEAST_CHANNELS = 64  # of x, for splitting them further to be cheaper than adding sums up
+
+_Block = tuple[int, int, int, int]
+
+
+class TilesPlan(NamedTuple):
+    """The arguments of `correlate_tiles` that depend on sizes alone."""
+
+    maps: Maps
+    sizes: Sizes
+    weights: Weights
+    tasks: Array
+    panels: Array
+    parts: tuple[int, int, int, int]
+    workers: int
+    reserved: int
+
+
+class GradientsPlan(NamedTuple):
+    """The arguments of `correlate_gradients` that depend on sizes alone."""
+
+    maps: Maps
+    maps_of_gy: Maps
+    sizes: Sizes
+    tasks: Array
+    parts: tuple[int, int, int]
+    sums: tuple[int, int, int, int]
+    workers: int
+    reserved: int
+
+
+def forward_plan(
+    window: Window2d, C: int, F: int, N: int, dtype: np.dtype[Any], workers: int
+) -> TilesPlan:
+    """The plan for y."""
+    maps = Maps(C, window.h, window.w, -window.ph, -window.pw, TILE + 2)
+    return _tiles_plan(maps, (window.oh, window.ow), F, Weights(C * 9, 9, False), N, dtype, workers)
+
+
+def input_plan(
+    window: Window2d, C: int, F: int, N: int, dtype: np.dtype[Any], workers: int
+) -> TilesPlan:
+    """The plan for gx: a convolution of gy, padded by 2 - PH, with the weights turned around."""
+    maps = Maps(F, window.oh, window.ow, window.ph - 2, window.pw - 2, TILE + 2)
+    return _tiles_plan(maps, (window.h, window.w), C, Weights(9, C * 9, True), N, dtype, workers)
+
+
+@functools.lru_cache(maxsize=256)
+def _tiles_plan(
+    maps: Maps, out: tuple[int, int], M: int, weights: Weights, N: int, dtype: np.dtype[Any],
+    workers: int,
+) -> TilesPlan:  # fmt: skip
+    step = lanes(dtype)
+    tile_rows, tile_columns = -(-out[0] // TILE), -(-out[1] // TILE)
+    vectors = -(-M // step)
+    bounds = _shares(vectors, -(-vectors // VECTORS))
+    # Share out what there is more of, as each worker makes anew what it needs of the other.
+    by_panels = workers > 1 and N * tile_rows * tile_columns < M and len(bounds) >= workers
+    blocks = _blocks(N * tile_rows, tile_columns, 1 if by_panels else workers)
+    ranges = _shares(len(bounds), workers if by_panels else 1)
+    tasks = np.array([(*b, *r) for b, r in itertools.product(blocks, ranges)], np.int64)
+    most = -(-_most_tiles(blocks) // ROWS) * ROWS
+    row = _odd(maps.channels, step)
+    plane = _odd(most * row, step)
+    plane_of_u = _odd(maps.channels * min(VECTORS, vectors) * step, step)
+    plane_of_m = _odd(most * VECTORS * step, step)
+    sizes = Sizes(
+        tile_rows, tile_columns, *out, M, row, plane, plane_of_u, plane_of_m, False
+    )  # fmt: skip
+    u, m, rest = itertools.accumulate(PRODUCTS * n for n in (plane, plane_of_u, plane_of_m))
+    reserved = _rounded(rest + _turning(blocks, tile_rows, step))
+    panels = np.array([(a, b - a) for a, b in bounds], np.int64)
+    return TilesPlan(maps, sizes, weights, tasks, panels, (u, m, rest, most), workers, reserved)
+
+
+@functools.lru_cache(maxsize=256)
+def weight_plan(
+    window: Window2d, C: int, F: int, N: int, dtype: np.dtype[Any], workers: int
+) -> GradientsPlan:
+    """The plan for gw: ranges of channels are shared out, or tiles where that is impossible."""
+    step = lanes(dtype)
+    tile_rows, tile_columns = -(-window.oh // TILE), -(-window.ow // TILE)
+    ranges, is_even = _ranges(C, F, step, workers)
+    blocks = _blocks(N * tile_rows, tile_columns, 1 if is_even else workers)
+    parts = 1 if is_even else min(workers, len(blocks))
+    if is_even:
+        tasks = [
+            (*block, *of_worker, 0, t > 0)
+            for i in range(0, len(ranges), workers)
+            for t, block in enumerate(blocks)
+            for of_worker in ranges[i : i + workers]
+        ]
+    else:
+        workers = parts  # each has its part of the sums
+        tasks = [(*b, *r, t % parts, t >= parts) for r in ranges for t, b in enumerate(blocks)]
+    most = _most_tiles(blocks)
+    row = _odd(max(max(c1 - c0, f1 - f0) for c0, c1, f0, f1 in ranges), step)
+    plane = _odd(most * row, step)
+    sizes = Sizes(tile_rows, tile_columns, window.oh, window.ow, F, row, plane, 0, 0, False)
+    g, rest = PRODUCTS * plane, 2 * PRODUCTS * plane
+    return GradientsPlan(
+        Maps(C, window.h, window.w, -window.ph, -window.pw, TILE + 2),
+        Maps(F, window.oh, window.ow, 0, 0, TILE), sizes, np.array(tasks, np.int64),
+        (g, rest, most), (parts, PRODUCTS, -(-C // step) * step, -(-F // step) * step),
+        workers, _rounded(rest + _turning(blocks, tile_rows, step)),
+    )  # fmt: skip
+
+
+def _ranges(C: int, F: int, step: int, workers: int) -> tuple[list[_Block], bool]:
+    """Ranges of channels c and f, and whether the workers have equally many of them."""
+    of_f, least = -(-F // CHANNELS), -(-C // CHANNELS)
+    counts = range(least, max(C // LEAST_CHANNELS, least) + 1)
+    even = [of_c for of_c in counts if of_c * of_f % workers == 0]
+    ranges = [
+        (c0 * step, c1 * step, f0 * step, f1 * step)
+        for c0, c1 in _shares(-(-C // step), even[0] if even else least)
+        for f0, f1 in _shares(-(-F // step), of_f)
+    ]
+    return ranges, bool(even)
+
+
+def _blocks(rows: int, columns: int, workers: int) -> list[_Block]:
+    """Up to BLOCK tiles each: whole tile rows, or parts of one; evenly many for the workers."""
+    parts = -(-columns // BLOCK)
+    count = -(-rows // max(1, BLOCK // columns))
+    count = min(-(-count // workers) * workers, rows)
+    return [
+        (r0, r1, c0, c1) for r0, r1 in _shares(rows, count) for c0, c1 in _shares(columns, parts)
+    ]
+
+
+def _most_tiles(blocks: list[_Block]) -> int:
+    return max((r1 - r0) * (c1 - c0) for r0, r1, c0, c1 in blocks)
+
+
+def _turning(blocks: list[_Block], tile_rows: int, step: int) -> int:
+    """Numbers of the largest copy of maps that is turned, and of what else takes its place."""
+    largest = max(
+        (TILE * min(r1 - r0, tile_rows) + 2) * (TILE * (c1 - c0) + 2) for r0, r1, c0, c1 in blocks
+    )
+    return max(largest, 9) * step
+
+
+def _odd(count: int, step: int) -> int:
+    """Up to an odd number of vectors: places at even distances would share a few cache sets."""
+    return (-(-count // step) | 1) * step
+
+
+def _rounded(count: int) -> int:
+    """Up to whole pages, and an odd number of cache lines more, so that workers do not collide."""
+    return -(-count // 1024) * 1024 + 16
+
+
+def _shares(length: int, parts: int) -> list[tuple[int, int]]:
+    bounds = [length * i // parts for i in range(parts + 1)]
+    return [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
