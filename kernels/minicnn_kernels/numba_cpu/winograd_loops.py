@@ -276,6 +276,7 @@ def correlate_gradients(
 ) -> None:  # fmt: skip
     """sums[part][z][c][f] = the sum over a part's tiles of V[z][tile][c] * (A gy A^T)[z][tile][f].
 
+    ``sums`` (parts, 36, C * F and a few more): f runs over whole vectors.
     ``tasks``: first and end of tile rows, tile columns, channels c and channels f; the part; and
     whether to add to what an earlier task has left. ``parts``: where in a worker's memory the
     transformed gy and the rest start; the tiles of the largest task.
@@ -283,7 +284,7 @@ def correlate_gradients(
     workers, reserved = scratch.shape
     number, size = x[0], x.itemsize
     lanes = VECTOR_BYTES // size
-    _, _, C, F = sums.shape
+    F = (maps_of_gy.channels + lanes - 1) // lanes * lanes
     for worker in prange(workers):
         base = scratch.ctypes.data + int64(worker) * reserved * size
         g, rest = base + parts[0] * size, base + parts[1] * size
@@ -305,7 +306,7 @@ def correlate_gradients(
                 (f0, min(f1, maps_of_gy.channels)), sizes.row, sizes.plane, rest, g,
             )  # fmt: skip
             for z in range(PRODUCTS):
-                cells = sums.ctypes.data + (task[8] * PRODUCTS + z) * C * F * size
+                cells = sums.ctypes.data + (task[8] * PRODUCTS + z) * sums.shape[2] * size
                 plane = z * sizes.plane * size
                 for f in range(f0, f1, VECTORS * lanes):
                     for c in range(c0, c1, ROWS):
@@ -320,23 +321,23 @@ def correlate_gradients(
 @kernel
 def finish_gradients(sums: Array, gw: Array) -> None:
     """gw[f, c] = G^T (the sum over parts, in their order, of sums[part][:][c][f]) G."""
-    parts, _, C, F = sums.shape
-    number, size = sums[0, 0, 0, 0], sums.itemsize
+    parts, _, plane = sums.shape
+    number, size = sums[0, 0, 0], sums.itemsize
     lanes = VECTOR_BYTES // size
-    vectors = F // lanes
+    vectors = (gw.shape[0] + lanes - 1) // lanes
     for task in prange(vectors * gw.shape[1]):
         c, f0 = int64(task) // vectors, int64(task) % vectors * lanes
+        first = c * vectors * lanes + f0
         taps, zeros = np.empty(9 * lanes, sums.dtype), np.zeros(lanes, sums.dtype)
         pixels = np.empty(lanes, np.int64)
         for i in range(lanes):
             pixels[i] = i * VECTOR_BYTES
         for part in range(1, parts):
             for z in range(PRODUCTS):
-                for f in range(f0, f0 + lanes):
-                    sums[0, z, c, f] += sums[part, z, c, f]
-        source = sums.ctypes.data + (c * F + f0) * size
+                for cell in range(first, first + lanes):
+                    sums[0, z, cell] += sums[part, z, cell]
         transform_grad_weights(
-            number, source, 6 * C * F * size, C * F * size, taps.ctypes.data, 3 * VECTOR_BYTES,
+            number, sums.ctypes.data + first * size, 6 * plane * size, plane * size, taps.ctypes.data, 3 * VECTOR_BYTES,
             VECTOR_BYTES,
         )  # fmt: skip
         for j in range(0, 9, lanes):

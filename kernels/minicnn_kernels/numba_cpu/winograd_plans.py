@@ -41,7 +41,7 @@ class GradientsPlan(NamedTuple):
     sizes: Sizes
     tasks: Array
     parts: tuple[int, int, int]
-    sums: tuple[int, int, int, int]
+    sums: tuple[int, int, int]
     workers: int
     reserved: int
 
@@ -115,10 +115,11 @@ def weight_plan(
     plane = _odd(most * row, step)
     sizes = Sizes(tile_rows, tile_columns, window.oh, window.ow, F, row, plane, 0, 0, False)
     g, rest = PRODUCTS * plane, 2 * PRODUCTS * plane
+    rows_of_sums = max(c1 for _, c1, _, _ in ranges)
     return GradientsPlan(
         Maps(C, window.h, window.w, -window.ph, -window.pw, TILE + 2),
         Maps(F, window.oh, window.ow, 0, 0, TILE), sizes, np.array(tasks, np.int64),
-        (g, rest, most), (parts, PRODUCTS, -(-C // step) * step, -(-F // step) * step),
+        (g, rest, most), (parts, PRODUCTS, _odd(rows_of_sums * -(-F // step) * step, step)),
         workers, _rounded(rest + _turning(blocks, tile_rows, step)),
     )  # fmt: skip
 
@@ -128,9 +129,10 @@ def _ranges(C: int, F: int, step: int, workers: int) -> tuple[list[_Block], bool
     of_f, least = -(-F // CHANNELS), -(-C // CHANNELS)
     counts = range(least, max(C // LEAST_CHANNELS, least) + 1)
     even = [of_c for of_c in counts if of_c * of_f % workers == 0]
+    rows = max(ROWS, step)  # whole vectors, and whole tiles
     ranges = [
-        (c0 * step, c1 * step, f0 * step, f1 * step)
-        for c0, c1 in _shares(-(-C // step), even[0] if even else least)
+        (c0 * rows, c1 * rows, f0 * step, f1 * step)
+        for c0, c1 in _shares(-(-C // rows), even[0] if even else least)
         for f0, f1 in _shares(-(-F // step), of_f)
     ]
     return ranges, bool(even)
