@@ -33,6 +33,7 @@ CASES = {
     "a row of tiles beyond a block": (1, 4, 8, (9, 530), 1),
     "more filters than tiles": (2, 24, 160, (7, 7), 1),
     "more channels than a range": (1, 300, 70, (6, 9), 1),
+    "channels for seven workers": (1, 128, 256, (3, 5), 1),
     "few of all": (1, 1, 1, (1, 1), 1),
     "no padding, odd sizes": (3, 17, 33, (11, 13), 0),
     "padding 2": (2, 20, 19, (6, 5), 2),
@@ -170,9 +171,22 @@ def test_the_cases_take_every_way_of_sharing_out():
     assert splits == {2}, "panels are split for two workers, and only then"
     assert any(plan.tasks[:, 2].any() for _, plan in tiles), "a row of tiles in parts"
     assert any(len(plan.tasks) > workers for workers, plan in tiles), "several blocks"
-    assert {plan.sums[0] for plan in gradients} == {1, 2}, "sums in parts, and in one"
+    assert {plan.in_parts for plan in gradients} == {True, False}
     assert any(plan.tasks[:, 4].any() for plan in gradients), "several ranges of channels"
     assert any(plan.tasks[:, 9].any() for plan in gradients), "sums that are continued"
+
+
+def test_no_worker_is_idle_for_long_and_sums_stay_small():
+    """Many workers share the channels out, as parts of all sums would be 36 * C * F each."""
+    window = Window2d.of((14, 14), 3, padding=1)
+    for workers in range(1, 40):
+        plan = winograd_plans.weight_plan(window, 512, 512, 8, FLOAT32, workers)
+        assert not plan.in_parts
+        assert len(plan.tasks) % workers == 0
+        ranges = {tuple(task) for task in plan.tasks[:, 4:8].tolist()} - {(0, 0, 0, 0)}
+        assert sum((c1 - c0) * (f1 - f0) for c0, c1, f0, f1 in ranges) == 512 * 512
+        assert len(ranges) >= winograd_plans.BUSY * -(-len(ranges) // workers) * workers
+        assert plan.sums[0] * plan.sums[1] <= workers * 36 * (winograd_plans.CHANNELS + 16) ** 2
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -340,17 +354,18 @@ def test_other_windows_are_direct(name, calls):
     assert calls == []
 
 
-# name: N, C, F, size, padding; whether the forward pass, input and weight gradient use it
+# name: N, C, F, size, padding; whether the forward pass (and the weight gradient) and the input
+# gradient use it
 CHOICES = {
-    "VGG": ((4, 64, 64, (224, 224), 1), (True, True, True)),
-    "VGG's first layer": ((4, 3, 64, (224, 224), 1), (False, False, False)),
-    "ResNet's last layers": ((8, 512, 512, (7, 7), 1), (True, True, True)),
-    "one image of 4 tiles": ((1, 512, 512, (7, 7), 1), (True, True, False)),
-    "one tile": ((1, 64, 64, (4, 4), 1), (False, False, False)),
-    "tiles half empty": ((64, 64, 64, (5, 5), 1), (False, False, False)),
-    "8 channels": ((64, 8, 8, (32, 32), 1), (False, False, False)),
-    "8 channels to 16": ((64, 8, 16, (32, 32), 1), (True, True, True)),
-    "the size of the result counts": ((64, 64, 64, (7, 7), 0), (False, True, False)),
+    "VGG": ((4, 64, 64, (224, 224), 1), (True, True)),
+    "VGG's first layer": ((4, 3, 64, (224, 224), 1), (False, False)),
+    "ResNet's last layers": ((8, 512, 512, (7, 7), 1), (True, True)),
+    "one image of 4 tiles": ((1, 512, 512, (7, 7), 1), (True, True)),
+    "one tile": ((1, 64, 64, (4, 4), 1), (False, False)),
+    "tiles half empty": ((64, 64, 64, (5, 5), 1), (False, False)),
+    "8 channels": ((64, 8, 8, (32, 32), 1), (False, False)),
+    "8 channels to 16": ((64, 8, 16, (32, 32), 1), (True, True)),
+    "the size of the result counts": ((64, 64, 64, (7, 7), 0), (False, True)),
 }
 
 
@@ -359,9 +374,8 @@ def test_the_choice(name):
     (N, C, F, size, padding), choices = CHOICES[name]
     window = Window2d.of(size, 3, padding=padding)
     y, x = (window.oh, window.ow), (window.h, window.w)
-    least = winograd.LEAST_TILES, winograd.LEAST_TILES, winograd.LEAST_TILES_OF_WEIGHTS
-    for out, tiles, choice in zip((y, x, y), least, choices, strict=True):
-        assert winograd.is_used(window, out, N, C, F, 1, FLOAT32, tiles) == choice
+    for out, choice in zip((y, x), choices, strict=True):
+        assert winograd.is_used(window, out, N, C, F, 1, FLOAT32) == choice
 
 
 # ---------------------------------------------------------------------- the switch

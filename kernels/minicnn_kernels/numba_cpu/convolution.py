@@ -85,8 +85,7 @@ def conv2d_grad_weight(gy: Array, x: Array, window: Window2d, groups: int) -> Ar
     gw = np.zeros((F, C, window.kh, window.kw), x.dtype)
     if gw.size == 0 or gy.size == 0:
         return gw
-    out, least = (window.oh, window.ow), winograd.LEAST_TILES_OF_WEIGHTS
-    if winograd.is_used(window, out, N, C, F, groups, x.dtype, least):
+    if winograd.is_used(window, (window.oh, window.ow), N, C, F, groups, x.dtype):
         return winograd.conv2d_grad_weight(gy, x, window)
     plan = weight_plan(window, C, F, N, groups, x.dtype, get_num_threads())
     sums = (np.empty if plan.complete else np.zeros)(plan.sums, x.dtype)

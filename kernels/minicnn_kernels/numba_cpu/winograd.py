@@ -58,9 +58,9 @@ from minicnn_kernels.numba_cpu.compile import Array
 from minicnn_kernels.numba_cpu.microkernel import lanes
 from minicnn_kernels.numba_cpu.winograd_loops import (
     TILE,
+    add_parts,
     correlate_gradients,
     correlate_tiles,
-    finish_gradients,
 )
 from minicnn_kernels.numba_cpu.winograd_plans import (
     TilesPlan,
@@ -75,7 +75,6 @@ from minicnn_kernels.threads import get_num_threads
 TRANSFORMS = 0.2  # most transformed numbers for each product of the direct sum
 FILLED = 0.5  # least share of the tiles' outputs that are on the map
 LEAST_TILES = 4
-LEAST_TILES_OF_WEIGHTS = 16  # in the weight gradient, where sums for all pairs are written
 
 
 def _growth(first: Array, second: Array, last: Array, terms: int) -> float:
@@ -94,18 +93,18 @@ ERROR_GROWTH = max(_growth(G, B_T, A_T, 3), _growth(A_T.T, B_T, G.T, TILE))  # 3
 
 def is_used(
     window: Window2d, out: tuple[int, int], N: int, C: int, F: int, groups: int,
-    dtype: np.dtype[Any], least_tiles: int = LEAST_TILES,
+    dtype: np.dtype[Any],
 ) -> bool:  # fmt: skip
-    """Whether a convolution with maps of the size ``out`` for its result runs here.
+    """Whether a convolution runs here that cuts maps of the size ``out`` into tiles.
 
-    The weight gradient, whose tiles are those of gy, passes `LEAST_TILES_OF_WEIGHTS`.
+    Those are y, and gx for the input gradient.
     """
     kernel = window.kh, window.kw, window.sh, window.sw, window.dh, window.dw
     is_served = kernel == (3, 3, 1, 1, 1, 1) and groups == 1 and dtype == np.float32
-    return is_served and not is_direct() and _is_worth_it(out, N, C, F, least_tiles)
+    return is_served and not is_direct() and _is_worth_it(out, N, C, F)
 
 
-def _is_worth_it(out: tuple[int, int], N: int, C: int, F: int, least_tiles: int) -> bool:
+def _is_worth_it(out: tuple[int, int], N: int, C: int, F: int) -> bool:
     """Whether the products saved outweigh the transforms, by what was measured.
 
     A tile is transformed for C + F channels and multiplied for C * F pairs: (C, F) = (8, 16) gains
@@ -114,7 +113,7 @@ def _is_worth_it(out: tuple[int, int], N: int, C: int, F: int, least_tiles: int)
     """
     tiles = -(-out[0] // TILE) * -(-out[1] // TILE)
     filled = out[0] * out[1] / (tiles * TILE**2)
-    return N * tiles >= least_tiles and C + F <= TRANSFORMS * C * F and filled >= FILLED
+    return N * tiles >= LEAST_TILES and C + F <= TRANSFORMS * C * F and filled >= FILLED
 
 
 def conv2d(x: Array, w: Array, b: Array | None, window: Window2d, relu: bool) -> Array:
@@ -141,13 +140,14 @@ def conv2d_grad_weight(gy: Array, x: Array, window: Window2d) -> Array:
     C = x.shape[1]
     plan = weight_plan(window, C, F, N, x.dtype, get_num_threads())
     sums = aligned(plan.sums, x.dtype)
+    gw = np.empty((F, C, window.kh, window.kw), x.dtype)
     correlate_gradients(
-        np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1), sums,
-        plan.maps, plan.maps_of_gy, plan.sizes, plan.tasks, plan.parts,
+        np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1), sums, gw,
+        plan.maps, plan.maps_of_gy, plan.sizes, plan.tasks, plan.parts, plan.row,
         scratch(len(plan.tasks), plan.workers, plan.reserved, x.dtype),
     )  # fmt: skip
-    gw = np.empty((F, C, window.kh, window.kw), x.dtype)
-    finish_gradients(sums, gw)
+    if plan.in_parts:
+        add_parts(sums, gw, plan.sizes, plan.row)
     return gw
 
 

@@ -269,22 +269,49 @@ def correlate_tiles(
                     )  # fmt: skip
 
 
+@helper
+def _finish_pairs(
+    number: float, sums: int, sizes: Sizes, row: int, channels: tuple[int, int],
+    filters: tuple[int, int], shape: tuple[int, int], taps: int, gw: int,
+) -> None:  # fmt: skip
+    """gw[f, c] = G^T sums[:][c - first c][f - first f] G. ``shape``: F and C of gw."""
+    size = np.asarray(number).itemsize
+    lanes, plane = VECTOR_BYTES // size, sizes.plane_of_m * size
+    zeros, pixels = np.zeros(lanes, np.float64), np.empty(lanes, np.int64)
+    for i in range(lanes):
+        pixels[i] = i * VECTOR_BYTES
+    for c in range(channels[0], min(channels[1], shape[1])):
+        for f in range(filters[0], filters[1], lanes):
+            source = sums + ((c - channels[0]) * row + f - filters[0]) * size
+            transform_grad_weights(
+                number, source, 6 * plane, plane, taps, 3 * VECTOR_BYTES, VECTOR_BYTES
+            )
+            for j in range(0, 9, lanes):
+                to = gw + ((f * shape[1] + c) * 9 + j) * size
+                finish(
+                    number, taps + j * VECTOR_BYTES, pixels.ctypes.data, 9 - j, shape[0] - f, to,
+                    shape[1] * 9 * size, zeros.ctypes.data, False,
+                )  # fmt: skip
+
+
 @kernel
 def correlate_gradients(
-    x: Array, gy: Array, sums: Array, maps: Maps, maps_of_gy: Maps, sizes: Sizes, tasks: Array,
-    parts: tuple[int, int, int], scratch: Array,
+    x: Array, gy: Array, sums: Array, gw: Array, maps: Maps, maps_of_gy: Maps, sizes: Sizes,
+    tasks: Array, parts: tuple[int, int, int], row: int, scratch: Array,
 ) -> None:  # fmt: skip
     """sums[part][z][c][f] = the sum over a part's tiles of V[z][tile][c] * (A gy A^T)[z][tile][f].
 
-    ``sums`` (parts, 36, C * F and a few more): f runs over whole vectors.
-    ``tasks``: first and end of tile rows, tile columns, channels c and channels f; the part; and
-    whether to add to what an earlier task has left. ``parts``: where in a worker's memory the
-    transformed gy and the rest start; the tiles of the largest task.
+    ``tasks``: first and end of tile rows, tile columns, channels c and channels f; the part;
+    whether to add to what an earlier task has left; and whether the sums are complete then, for gw
+    to be written. Where they become so, each part holds its worker's range of channels at a time,
+    else all channels, whose parts `add_parts` combines. ``row``: from one c of sums to the next.
+    ``parts``: where in a worker's memory the transformed gy and the rest start; the tiles of the
+    largest task.
     """
     workers, reserved = scratch.shape
     number, size = x[0], x.itemsize
     lanes = VECTOR_BYTES // size
-    F = (maps_of_gy.channels + lanes - 1) // lanes * lanes
+    shape = gw.shape[0], gw.shape[1]
     for worker in prange(workers):
         base = scratch.ctypes.data + int64(worker) * reserved * size
         g, rest = base + parts[0] * size, base + parts[1] * size
@@ -305,44 +332,37 @@ def correlate_gradients(
                 number, gy.ctypes.data, maps_of_gy, sizes, task,
                 (f0, min(f1, maps_of_gy.channels)), sizes.row, sizes.plane, rest, g,
             )  # fmt: skip
+            part = sums.ctypes.data + task[8] * sums.shape[1] * size
+            place = part if task[10] >= 0 else part + (c0 * row + f0) * size
             for z in range(PRODUCTS):
-                cells = sums.ctypes.data + (task[8] * PRODUCTS + z) * sums.shape[2] * size
-                plane = z * sizes.plane * size
-                for f in range(f0, f1, VECTORS * lanes):
-                    for c in range(c0, c1, ROWS):
+                cells, plane = place + z * sizes.plane_of_m * size, z * sizes.plane * size
+                for f in range(0, f1 - f0, VECTORS * lanes):
+                    for c in range(0, c1 - c0, ROWS):
                         run_tile(
-                            number, min(VECTORS, (f1 - f) // lanes), base + plane + (c - c0) * size,
-                            rows.ctypes.data, g + plane + (f - f0) * size, steps.ctypes.data, count,
-                            zeros.ctypes.data, cells + (c * F + f) * size, F * size, ROWS,
+                            number, min(VECTORS, (f1 - f0 - f) // lanes), base + plane + c * size,
+                            rows.ctypes.data, g + plane + f * size, steps.ctypes.data, count,
+                            zeros.ctypes.data, cells + (c * row + f) * size, row * size, ROWS,
                             whole.ctypes.data, task[9] > 0, False,
                         )  # fmt: skip
+            if task[10] > 0:
+                _finish_pairs(
+                    number, part, sizes, row, (c0, c1), (f0, f1), shape, rest, gw.ctypes.data
+                )
 
 
 @kernel
-def finish_gradients(sums: Array, gw: Array) -> None:
-    """gw[f, c] = G^T (the sum over parts, in their order, of sums[part][:][c][f]) G."""
-    parts, _, plane = sums.shape
-    number, size = sums[0, 0, 0], sums.itemsize
-    lanes = VECTOR_BYTES // size
-    vectors = (gw.shape[0] + lanes - 1) // lanes
-    for task in prange(vectors * gw.shape[1]):
-        c, f0 = int64(task) // vectors, int64(task) % vectors * lanes
-        first = c * vectors * lanes + f0
-        taps, zeros = np.empty(9 * lanes, sums.dtype), np.zeros(lanes, sums.dtype)
-        pixels = np.empty(lanes, np.int64)
-        for i in range(lanes):
-            pixels[i] = i * VECTOR_BYTES
+def add_parts(sums: Array, gw: Array, sizes: Sizes, row: int) -> None:
+    """Write gw from the sum over parts, in their order."""
+    parts, number = len(sums), sums[0, 0]
+    shape = gw.shape[0], gw.shape[1]
+    for c in prange(gw.shape[1]):
+        taps = np.empty(9 * row, sums.dtype)
+        first = int64(c) * row
         for part in range(1, parts):
             for z in range(PRODUCTS):
-                for cell in range(first, first + lanes):
-                    sums[0, z, cell] += sums[part, z, cell]
-        transform_grad_weights(
-            number, sums.ctypes.data + first * size, 6 * plane * size, plane * size, taps.ctypes.data, 3 * VECTOR_BYTES,
-            VECTOR_BYTES,
+                for cell in range(z * sizes.plane_of_m + first, z * sizes.plane_of_m + first + row):
+                    sums[0, cell] += sums[part, cell]
+        _finish_pairs(
+            number, sums.ctypes.data + first * sums.itemsize, sizes, row,
+            (int64(c), int64(c) + 1), (0, row), shape, taps.ctypes.data, gw.ctypes.data,
         )  # fmt: skip
-        for j in range(0, 9, lanes):
-            to = gw.ctypes.data + ((f0 * gw.shape[1] + c) * 9 + j) * size
-            finish(
-                number, taps.ctypes.data + j * VECTOR_BYTES, pixels.ctypes.data, 9 - j,
-                gw.shape[0] - f0, to, gw.shape[1] * 9 * size, zeros.ctypes.data, False,
-            )  # fmt: skip

@@ -13,9 +13,10 @@ from minicnn_kernels.numba_cpu.compile import Array
 from minicnn_kernels.numba_cpu.microkernel import ROWS, VECTORS, lanes
 from minicnn_kernels.numba_cpu.winograd_loops import PRODUCTS, TILE, Maps, Sizes, Weights
 
-BLOCK = 128  # tiles of a block: U is made once for each
-CHANNELS = 256  # of x and of gy for whose products a worker keeps the sums
-LEAST_CHANNELS = 64  # of x, for splitting them further to be cheaper than adding sums up
+BLOCK = 128  # tiles: U is made once for each block; half as many where those of gy are kept too
+CHANNELS = 192  # of x and of gy for whose products a worker keeps the sums
+LEAST_CHANNELS = 64  # below, adding sums up is cheaper than splitting the channels further
+BUSY = 0.75  # least share of the workers' turns that have a range of channels
 
 _Block = tuple[int, int, int, int]
 
@@ -41,7 +42,9 @@ class GradientsPlan(NamedTuple):
     sizes: Sizes
     tasks: Array
     parts: tuple[int, int, int]
-    sums: tuple[int, int, int]
+    row: int
+    in_parts: bool  # whether `add_parts` is to follow
+    sums: tuple[int, int]
     workers: int
     reserved: int
 
@@ -73,7 +76,7 @@ def _tiles_plan(
     bounds = _shares(vectors, -(-vectors // VECTORS))
     # Share out what there is more of, as each worker makes anew what it needs of the other.
     by_panels = workers > 1 and N * tile_rows * tile_columns < M and len(bounds) >= workers
-    blocks = _blocks(N * tile_rows, tile_columns, 1 if by_panels else workers)
+    blocks = _blocks(N * tile_rows, tile_columns, 1 if by_panels else workers, BLOCK)
     ranges = _shares(len(bounds), workers if by_panels else 1)
     tasks = np.array([(*b, *r) for b, r in itertools.product(blocks, ranges)], np.int64)
     most = -(-_most_tiles(blocks) // ROWS) * ROWS
@@ -98,50 +101,70 @@ def weight_plan(
     step = lanes(dtype)
     tile_rows, tile_columns = -(-window.oh // TILE), -(-window.ow // TILE)
     ranges, is_even = _ranges(C, F, step, workers)
-    blocks = _blocks(N * tile_rows, tile_columns, 1 if is_even else workers)
-    parts = 1 if is_even else min(workers, len(blocks))
+    blocks = _blocks(N * tile_rows, tile_columns, 1 if is_even else workers, BLOCK // 2)
     if is_even:
+        last = len(blocks) - 1
         tasks = [
-            (*block, *of_worker, 0, t > 0)
+            (*block, *of_worker, part, int(t > 0), int(t == last))
             for i in range(0, len(ranges), workers)
             for t, block in enumerate(blocks)
-            for of_worker in ranges[i : i + workers]
+            for part, of_worker in enumerate(ranges[i : i + workers])
         ]
+        height, row = (max(r[i + 1] - r[i] for r in ranges) for i in (0, 2))
+        parts = workers
     else:
-        workers = parts  # each has its part of the sums
-        tasks = [(*b, *r, t % parts, t >= parts) for r in ranges for t, b in enumerate(blocks)]
+        parts = workers = min(workers, len(blocks))
+        tasks = [
+            (*b, *r, t % parts, int(t >= parts), -1) for r in ranges for t, b in enumerate(blocks)
+        ]
+        height, row = ranges[-1][1], ranges[-1][3]
     most = _most_tiles(blocks)
-    row = _odd(max(max(c1 - c0, f1 - f0) for c0, c1, f0, f1 in ranges), step)
-    plane = _odd(most * row, step)
-    sizes = Sizes(tile_rows, tile_columns, window.oh, window.ow, F, row, plane, 0, 0, False)
+    row_of_v = _odd(max(max(c1 - c0, f1 - f0) for c0, c1, f0, f1 in ranges), step)
+    plane, plane_of_sums = _odd(most * row_of_v, step), _odd(height * row, step)
+    sizes = Sizes(
+        tile_rows, tile_columns, window.oh, window.ow, F, row_of_v, plane, 0, plane_of_sums, False
+    )  # fmt: skip
     g, rest = PRODUCTS * plane, 2 * PRODUCTS * plane
-    rows_of_sums = max(c1 for _, c1, _, _ in ranges)
     return GradientsPlan(
         Maps(C, window.h, window.w, -window.ph, -window.pw, TILE + 2),
         Maps(F, window.oh, window.ow, 0, 0, TILE), sizes, np.array(tasks, np.int64),
-        (g, rest, most), (parts, PRODUCTS, _odd(rows_of_sums * -(-F // step) * step, step)),
-        workers, _rounded(rest + _turning(blocks, tile_rows, step)),
+        (g, rest, most), row, not is_even, (parts, PRODUCTS * plane_of_sums), workers,
+        _rounded(rest + _turning(blocks, tile_rows, step)),
     )  # fmt: skip
 
 
 def _ranges(C: int, F: int, step: int, workers: int) -> tuple[list[_Block], bool]:
-    """Ranges of channels c and f, and whether the workers have equally many of them."""
-    of_f, least = -(-F // CHANNELS), -(-C // CHANNELS)
-    counts = range(least, max(C // LEAST_CHANNELS, least) + 1)
-    even = [of_c for of_c in counts if of_c * of_f % workers == 0]
+    """Ranges of channels c and f, and whether there are as many for each worker.
+
+    Where there are, empty ranges fill the last turn up.
+    """
+    of_c, of_f = (
+        range(-(-n // CHANNELS), max(n // LEAST_CHANNELS, -(-n // CHANNELS)) + 1) for n in (C, F)
+    )
+
+    def busy(counts: tuple[int, int]) -> float:
+        turns = -(-counts[0] * counts[1] // workers)
+        return counts[0] * counts[1] / (turns * workers)
+
+    parts = max(itertools.product(of_c, of_f), key=lambda n: (busy(n), -n[0] * n[1]))
+    is_even = busy(parts) >= BUSY
+    if not is_even:
+        parts = of_c[0], of_f[0]
     rows = max(ROWS, step)  # whole vectors, and whole tiles
     ranges = [
         (c0 * rows, c1 * rows, f0 * step, f1 * step)
-        for c0, c1 in _shares(-(-C // rows), even[0] if even else least)
-        for f0, f1 in _shares(-(-F // step), of_f)
+        for c0, c1 in _shares(-(-C // rows), parts[0])
+        for f0, f1 in _shares(-(-F // step), parts[1])
     ]
-    return ranges, bool(even)
+    if is_even:
+        ranges += [(0, 0, 0, 0)] * (-len(ranges) % workers)
+    return ranges, is_even
 
 
-def _blocks(rows: int, columns: int, workers: int) -> list[_Block]:
-    """Up to BLOCK tiles each: whole tile rows, or parts of one; evenly many for the workers."""
-    parts = -(-columns // BLOCK)
-    count = -(-rows // max(1, BLOCK // columns))
+def _blocks(rows: int, columns: int, workers: int, most: int) -> list[_Block]:
+    """Up to ``most`` tiles each: whole tile rows, or parts of one; evenly many for the workers."""
+    parts = -(-columns // most)
+    count = -(-rows // max(1, most // columns))
     count = min(-(-count // workers) * workers, rows)
     return [
         (r0, r1, c0, c1) for r0, r1 in _shares(rows, count) for c0, c1 in _shares(columns, parts)
