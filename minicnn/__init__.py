@@ -14,6 +14,7 @@ from minicnn.functional.creation import tensor
 from minicnn.random import seed
 from minicnn.training.trainer import Trainer
 from minicnn.version import __version__
+from minicnn_kernels.algorithms import direct_convolution
 from minicnn_kernels.registry import describe, use_backend
 from minicnn_kernels.threads import get_num_threads, set_num_threads
 
@@ -25,6 +26,7 @@ __all__ = [
     "apply",
     "data",
     "describe",
+    "direct_convolution",
     "errors",
     "functional",
     "get_num_threads",

@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minicnn.testing.tolerance import tolerance
+from minicnn_kernels.algorithms import direct_convolution
 from minicnn_kernels.errors import ShapeError
 from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu import convolution, convolution_plans, microkernel
@@ -48,6 +49,12 @@ CASES = {
     "one image, one channel": (1, 1, 1, (5, 5), 3, 1, 1, 1, 1),
     "many weights, shared out": (2, 96, 320, (5, 5), 3, 1, 1, 1, 1),
 }
+
+
+@pytest.fixture(autouse=True)
+def _without_winograd():
+    with direct_convolution():
+        yield
 
 
 def problem(N, C, F, size, kernel, stride, padding, dilation, groups, seed=0):

@@ -9,18 +9,17 @@ All three are sums of products of the same numbers:
 Three compiled loops serve them: `lanes_loops` and `panel_loops` the first two, `weight_loops` the
 third. `convolution_plans` describes a problem to them in tables of offsets; this file allocates and
 calls. Sums are of float32 or float64 numbers in that precision, in an order that depends on the
-sizes and the number of threads alone. Taps on padding are skipped or read as 0.
+sizes and the number of threads alone. Taps on padding are skipped or read as 0. Windows of 3x3 go
+to `winograd` where that is faster.
 """
 
 from __future__ import annotations
-
-import threading
-from typing import Any
 
 import numpy as np
 from numba import prange
 
 from minicnn_kernels.geometry import Window2d
+from minicnn_kernels.numba_cpu import winograd
 from minicnn_kernels.numba_cpu.compile import Array, flat, int64, kernel, uint64
 from minicnn_kernels.numba_cpu.convolution_plans import (
     PIXELS,
@@ -34,6 +33,7 @@ from minicnn_kernels.numba_cpu.lanes_loops import correlate_lanes, pack_weights
 from minicnn_kernels.numba_cpu.microkernel import ROWS, lanes
 from minicnn_kernels.numba_cpu.panel_loops import Operands, correlate
 from minicnn_kernels.numba_cpu.weight_loops import combine, weight_gradient
+from minicnn_kernels.numba_cpu.workspace import scratch as _scratch
 from minicnn_kernels.threads import get_num_threads
 
 
@@ -55,6 +55,8 @@ def _forward(
     if y.size == 0 or w.size == 0:
         y[...] = 0 if b is None else b.reshape(-1, 1, 1)
         return np.maximum(y, 0) if relu else y
+    if winograd.is_used(window, (window.oh, window.ow), N, w.shape[1], F, groups, x.dtype):
+        return winograd.conv2d(x, w, b, window, relu)
     plan = forward_plan(window, w.shape[1], F, N, groups, x.dtype, get_num_threads())
     _run(plan, x, w, b, y, relu)
     return y
@@ -66,6 +68,8 @@ def conv2d_grad_input(gy: Array, w: Array, window: Window2d, groups: int) -> Arr
     C = w.shape[1] * groups
     if gy.size == 0 or w.size == 0:
         return np.zeros((N, C, window.h, window.w), gy.dtype)
+    if winograd.is_used(window, (window.h, window.w), N, C, F, groups, gy.dtype):
+        return winograd.conv2d_grad_input(gy, w, window)
     plans = input_plans(window, w.shape[1], F, N, groups, gy.dtype, get_num_threads())
     covered = len(plans) == min(window.sh, window.h) * min(window.sw, window.w)
     gx = (np.empty if covered else np.zeros)((N, C, window.h, window.w), gy.dtype)
@@ -81,6 +85,8 @@ def conv2d_grad_weight(gy: Array, x: Array, window: Window2d, groups: int) -> Ar
     gw = np.zeros((F, C, window.kh, window.kw), x.dtype)
     if gw.size == 0 or gy.size == 0:
         return gw
+    if winograd.is_used(window, (window.oh, window.ow), N, C, F, groups, x.dtype):
+        return winograd.conv2d_grad_weight(gy, x, window)
     plan = weight_plan(window, C, F, N, groups, x.dtype, get_num_threads())
     sums = (np.empty if plan.complete else np.zeros)(plan.sums, x.dtype)
     weight_gradient(
@@ -121,19 +127,6 @@ def _run(
         operands = Operands(x, w, bias, y.reshape(-1), plan.offsets, plan.steps, plan.rows_of_a)
         how = plan.blocking._replace(relu=relu)
         correlate(operands, plan.shape, plan.target, how, plan.tasks, scratch)
-
-
-_kept = threading.local()
-
-
-def _scratch(tasks: int, workers: int, reserved: int, dtype: np.dtype[Any]) -> Array:
-    """Working memory, one row a worker: kept, as a page touched for the first time costs dearly."""
-    workers = min(tasks, workers)
-    needed = workers * reserved * dtype.itemsize
-    memory = getattr(_kept, "memory", None)
-    if memory is None or memory.size < needed:
-        memory = _kept.memory = np.empty(needed, np.uint8)
-    return memory[:needed].view(dtype).reshape(workers, reserved)
 
 
 @kernel
