@@ -9,7 +9,12 @@ All three are sums of products of the same numbers:
 Three compiled loops serve them: `lanes_loops` and `panel_loops` the first two, `weight_loops` the
 third. `convolution_plans` describes a problem to them in tables of offsets; this file allocates and
 calls. Sums are of float32 or float64 numbers in that precision, in an order that depends on the
-sizes and the number of threads alone. Taps on padding are skipped or read as 0.
+sizes and the number of threads alone.
+
+Taps on padding are skipped or read as 0, which is the same unless the other factor is NaN or
+infinite: 0 * NaN is NaN. The reference multiplies the weights by the zeros of the padding in the
+forward, and by no zero in the input gradient. So weights that are not all finite are looked for
+where the loops do otherwise (one pass over w), and left to the reference.
 """
 
 from __future__ import annotations
@@ -30,11 +35,22 @@ from minicnn_kernels.numba_cpu.convolution_plans import (
     input_plans,
     weight_plan,
 )
+from minicnn_kernels.numba_cpu.depthwise_loops import correlate_planes, plane_weight_gradient
+from minicnn_kernels.numba_cpu.depthwise_plans import (
+    PlanePlan,
+    forward_planes,
+    input_planes,
+    is_depthwise,
+    weight_offsets,
+)
 from minicnn_kernels.numba_cpu.lanes_loops import correlate_lanes, pack_weights
 from minicnn_kernels.numba_cpu.microkernel import ROWS, lanes
 from minicnn_kernels.numba_cpu.panel_loops import Operands, correlate
 from minicnn_kernels.numba_cpu.weight_loops import combine, weight_gradient
+from minicnn_kernels.reference import Kernels
 from minicnn_kernels.threads import get_num_threads
+
+_REFERENCE = Kernels(np)
 
 
 def conv2d(x: Array, w: Array, b: Array | None, window: Window2d, groups: int) -> Array:
@@ -55,7 +71,14 @@ def _forward(
     if y.size == 0 or w.size == 0:
         y[...] = 0 if b is None else b.reshape(-1, 1, 1)
         return np.maximum(y, 0) if relu else y
+    if is_depthwise(w.shape[1], F, groups):
+        _run_planes(forward_planes(window, F, groups, x.dtype), x, w, b, y, relu)
+        return y
     plan = forward_plan(window, w.shape[1], F, N, groups, x.dtype, get_num_threads())
+    if isinstance(plan, LanesPlan) and plan.skips_padding and not np.isfinite(w).all():
+        forward = _REFERENCE.conv2d_relu if relu else _REFERENCE.conv2d
+        with np.errstate(all="ignore"):
+            return forward(x, w, b, window, groups)
     _run(plan, x, w, b, y, relu)
     return y
 
@@ -66,6 +89,13 @@ def conv2d_grad_input(gy: Array, w: Array, window: Window2d, groups: int) -> Arr
     C = w.shape[1] * groups
     if gy.size == 0 or w.size == 0:
         return np.zeros((N, C, window.h, window.w), gy.dtype)
+    if not window.is_pointwise and not np.isfinite(w).all():
+        with np.errstate(all="ignore"):
+            return _REFERENCE.conv2d_grad_input(gy, w, window, groups)
+    if is_depthwise(w.shape[1], F, groups):
+        gx = np.empty((N, C, window.h, window.w), gy.dtype)
+        _run_planes(input_planes(window, F, groups, gy.dtype), gy, w, None, gx, False)
+        return gx
     plans = input_plans(window, w.shape[1], F, N, groups, gy.dtype, get_num_threads())
     covered = len(plans) == min(window.sh, window.h) * min(window.sw, window.w)
     gx = (np.empty if covered else np.zeros)((N, C, window.h, window.w), gy.dtype)
@@ -80,6 +110,9 @@ def conv2d_grad_weight(gy: Array, x: Array, window: Window2d, groups: int) -> Ar
     C = x.shape[1] // groups
     gw = np.zeros((F, C, window.kh, window.kw), x.dtype)
     if gw.size == 0 or gy.size == 0:
+        return gw
+    if is_depthwise(C, F, groups):
+        _planes_grad_weight(forward_planes(window, F, groups, x.dtype), gy, x, gw)
         return gw
     plan = weight_plan(window, C, F, N, groups, x.dtype, get_num_threads())
     sums = (np.empty if plan.complete else np.zeros)(plan.sums, x.dtype)
@@ -121,6 +154,26 @@ def _run(
         operands = Operands(x, w, bias, y.reshape(-1), plan.offsets, plan.steps, plan.rows_of_a)
         how = plan.blocking._replace(relu=relu)
         correlate(operands, plan.shape, plan.target, how, plan.tasks, scratch)
+
+
+def _run_planes(plan: PlanePlan, x: Array, w: Array, b: Array | None, y: Array, relu: bool) -> None:
+    bias = np.zeros(y.shape[1], x.dtype) if b is None else np.ascontiguousarray(b)
+    workers = get_num_threads()
+    correlate_planes(
+        np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(w).reshape(-1), bias,
+        y.reshape(-1), plan.sizes, plan.copies, plan.entries, plan.spans, plan.steps, relu,
+        _scratch(workers, workers, plan.reserved, x.dtype),
+    )  # fmt: skip
+
+
+def _planes_grad_weight(plan: PlanePlan, gy: Array, x: Array, gw: Array) -> None:
+    entries, offsets = weight_offsets(plan)
+    workers = get_num_threads()
+    plane_weight_gradient(
+        np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1),
+        gw.reshape(-1), plan.sizes, plan.copies, entries, offsets,
+        _scratch(workers, workers, plan.reserved, x.dtype),
+    )  # fmt: skip
 
 
 _kept = threading.local()
