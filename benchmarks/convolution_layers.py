@@ -107,11 +107,18 @@ NETWORKS = {
         Layer("5b 3x3", 8, 192, 7, 384, 3),
         Layer("5b 5x5", 8, 48, 7, 128, 5),
     ],
+    "alexnet": [Layer("conv1", 8, 3, 224, 96, 11, 4), Layer("conv2", 8, 96, 27, 256, 5)],
     "mobile": [
         Layer("depthwise 112", 8, 32, 112, 32, 3, 1, 32),
+        Layer("depthwise 112, stride", 8, 64, 112, 64, 3, 2, 64),
+        Layer("depthwise 56", 8, 128, 56, 128, 3, 1, 128),
         Layer("depthwise 56, stride", 8, 128, 56, 128, 3, 2, 128),
+        Layer("depthwise 28", 8, 256, 28, 256, 3, 1, 256),
         Layer("depthwise 14", 8, 512, 14, 512, 3, 1, 512),
-        Layer("32 groups", 8, 128, 56, 128, 3, 1, 32),
+        Layer("depthwise 7", 8, 1024, 7, 1024, 3, 1, 1024),
+        Layer("32 groups of 4", 8, 128, 56, 128, 3, 1, 32),
+        Layer("32 groups of 8", 8, 256, 28, 256, 3, 1, 32),
+        Layer("32 groups of 8, stride", 8, 256, 56, 256, 3, 2, 32),
     ],
 }
 

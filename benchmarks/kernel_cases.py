@@ -100,8 +100,9 @@ def _convolution(name: str, layer: Layer) -> Iterator[Case]:
     pixels = layer.N * window.oh * window.ow
     work = 2 * pixels * layer.F * depth * window.taps
     products = depth * window.taps
-    for primitive in ("conv2d", "conv2d_relu"):
-        yield Case(primitive, name, _with(_normal(x, w, (layer.F,)), *rest), work, products)
+    F = (layer.F,)
+    yield Case("conv2d", name, _with(_normal(x, w, F), *rest), work, products)
+    yield Case("conv2d_affine", name, _with(_normal(x, w, F, F), *rest, True), work, products)
     products = layer.F // layer.groups * window.taps
     yield Case("conv2d_grad_input", name, _with(_normal(gy, w), *rest), work, products)
     yield Case("conv2d_grad_weight", name, _with(_normal(gy, x), *rest), work, pixels)

@@ -43,7 +43,7 @@ def test_every_step_is_checked_and_measured(monkeypatch, capsys):
         ("x[n, c, r + i, j:]", "x[n, c, r, j:]", "4. compiled loops"),
         ("kernels.conv2d(x, w, None", "kernels.conv2d(x, -w, None", "5. register tiles"),
         ("kernels.relu(kernels", "(kernels", "5. tiles, then ReLU"),
-        ("kernels.conv2d_relu(x", "kernels.conv2d(x", "6. fused with ReLU"),
+        ("None, window, 1, True)", "None, window, 1, False)", "6. fused with ReLU"),
     ],
 )
 def test_a_wrong_step_stops_the_page(monkeypatch, right, wrong, stopped_at):

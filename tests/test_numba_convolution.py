@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from minicnn_kernels.algorithms import direct_convolution
 from minicnn_kernels.errors import ShapeError
 from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu import convolution, convolution_plans, microkernel
+from minicnn_kernels.numba_cpu.depthwise_plans import is_depthwise
 from minicnn_kernels.reference import Kernels
 
 REFERENCE = Kernels(np)
@@ -184,7 +186,7 @@ def test_no_images(dtype):
 def test_no_channels():
     window, arguments = problem(2, 0, 6, (5, 5), 3, 1, 1, 1, 1)
     x, w, b, *_ = arguments["conv2d"]
-    y = convolution.conv2d_relu(x, w, b, window, 1)
+    y = convolution.conv2d_affine(x, w, None, b, window, 1, True)
     np.testing.assert_array_equal(y, np.broadcast_to(np.maximum(b, 0)[:, None, None], y.shape))
     window, arguments = problem(2, 4, 0, (5, 5), 3, 1, 1, 1, 1)
     assert not convolution.conv2d_grad_input(*arguments["conv2d_grad_input"]).any()
@@ -212,15 +214,17 @@ def test_relu_at_the_end(name):
     window, arguments = problem(*CASES[name])
     x, w, b, window, groups = mapped(arguments["conv2d"], lambda a: a.astype(np.float32))
     plain = convolution.conv2d(x, w, b, window, groups)
-    rectified = convolution.conv2d_relu(x, w, b, window, groups)
+    rectified = convolution.conv2d_affine(x, w, None, b, window, groups, True)
     np.testing.assert_array_equal(rectified, np.maximum(plain, 0))
     x[...] = np.nan
-    assert np.isnan(convolution.conv2d_relu(x, w, b, window, groups)).any()
+    assert np.isnan(convolution.conv2d_affine(x, w, None, b, window, groups, True)).any()
 
 
 def test_every_loop_is_taken_by_some_case():
     kinds = set()
     for N, C, F, size, kernel, stride, padding, dilation, groups in CASES.values():
+        if is_depthwise(C // groups, F, groups):
+            continue
         window = Window2d.of(size, kernel, stride, padding, dilation)
         sizes = window, C // groups, F, N, groups, np.dtype(np.float32), 2
         for plan in (
@@ -248,7 +252,9 @@ OTHER_PROCESSORS = {
 def test_narrower_vectors(processor, lanes, tmp_path):
     names = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": OTHER_PROCESSORS[processor]}
     environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path), LANES=str(lanes), **names)
-    tests = [f"{__file__}::test_layers", f"{__file__}::test_lanes_of_the_processor"]
+    depthwise = Path(__file__).with_name("test_depthwise.py")
+    tests = [f"{file}::test_layers" for file in (__file__, depthwise)]
+    tests.append(f"{__file__}::test_lanes_of_the_processor")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout

@@ -499,7 +499,7 @@ def cases(dtype):
 
 
 CASES = cases(np.float64)
-CONVOLUTION = {"conv2d", "conv2d_grad_input", "conv2d_grad_weight"}
+CONVOLUTION = {"conv2d", "conv2d_affine", "conv2d_grad_input", "conv2d_grad_weight"}
 LINEAR = {"linear", "linear_grad_input", "linear_grad_weight", "linear_grad_bias"}
 IN_PLACE = {"sgd_step", "adam_step"}
 

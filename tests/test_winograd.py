@@ -315,7 +315,7 @@ def calls(monkeypatch):
 def run_all(window, x, w, b, gy, groups=1):
     return [
         convolution.conv2d(x, w, b, window, groups),
-        convolution.conv2d_relu(x, w, b, window, groups),
+        convolution.conv2d_affine(x, w, None, b, window, groups, True),
         convolution.conv2d_grad_input(gy, w, window, groups),
         convolution.conv2d_grad_weight(gy, x, window, groups),
     ]

@@ -133,6 +133,15 @@ def batch_norm_relu_max_pool2d_grad(
     return gx, gw, gb
 
 
+def scale_and_shift(x: Array, scale: Array, shift: Array, relu: bool) -> Array:
+    """scale * x + shift for each channel, then ReLU if asked, in the place of x."""
+    floor = x.dtype.type(0 if relu else -np.inf)
+    planes, zero = _planes(x), np.zeros_like(scale)
+    factors = np.ascontiguousarray(scale), np.ascontiguousarray(shift)
+    _normalise(planes, zero, *factors, planes, False, floor, planes)
+    return x
+
+
 def _planes(x: Array) -> Array:
     """x (N, C, ...) as contiguous (N*C, cells)."""
     N, C = x.shape[:2]

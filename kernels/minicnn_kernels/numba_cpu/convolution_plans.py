@@ -67,6 +67,7 @@ class LanesPlan(NamedTuple):
     tiles: Array
     weights: tuple[int, ...]
     places: Array
+    skips_padding: bool
     workers: int
     reserved: int
 
@@ -224,7 +225,7 @@ def _lanes_plan(
     reserved = _rounded((slots + 1) * VECTORS * lanes(dtype) + lanes(dtype) ** 2 + largest)
     return LanesPlan(
         shape, target, blocking, tasks, (row_classes, column_classes), table,
-        np.concatenate(steps), tiles, weights, places, workers, reserved,
+        np.concatenate(steps), tiles, weights, places, shape.in_place, workers, reserved,
     )  # fmt: skip
 
 

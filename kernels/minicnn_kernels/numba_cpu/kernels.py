@@ -164,6 +164,7 @@ class NumbaKernels(Kernels):
     im2col = loop(columns.im2col, 1)
     col2im = loop(columns.col2im, 1)
     conv2d = loop(convolution.conv2d, 3)
+    conv2d_affine = loop(convolution.conv2d_affine, 4)
     conv2d_grad_input = loop(convolution.conv2d_grad_input, 2)
     conv2d_grad_weight = loop(convolution.conv2d_grad_weight, 2)
     conv2d_grad_bias = loop(convolution.conv2d_grad_bias, 1)

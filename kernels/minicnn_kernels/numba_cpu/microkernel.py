@@ -63,8 +63,8 @@ MASKED = VECTOR_BYTES > 16  # whether a masked load is one instruction, not one 
 # c. Pieces are numbered from FIRST_PIECE, so that the table holds both.
 FIRST_PIECE = 2
 
-_intrinsic: Any = intrinsic  # its declared type would hide the signatures of what it makes
-_INT = ir.IntType(64)
+vector_intrinsic: Any = intrinsic  # its declared type would hide the signatures of what it makes
+INT = ir.IntType(64)
 _INT32 = ir.IntType(32)
 _CONTRACT = ("contract",)
 
@@ -78,7 +78,7 @@ def lanes(dtype: np.dtype[Any]) -> int:
     return VECTOR_BYTES // dtype.itemsize
 
 
-class _Emitter:
+class Emitter:
     """The vector instructions of one element type."""
 
     def __init__(self, builder: ir.IRBuilder, element: types.Float) -> None:
@@ -92,39 +92,47 @@ class _Emitter:
         self.no_lanes = ir.Constant(ir.VectorType(bit, self.lanes), [bit(0)] * self.lanes)
 
     def at(self, address: ir.Value, offset: int | ir.Value, kind: ir.Type) -> ir.Value:
+        """A typed pointer, ``offset`` bytes from an address."""
         if isinstance(offset, int):
-            offset = ir.Constant(_INT, offset)
+            offset = ir.Constant(INT, offset)
         return self.builder.inttoptr(self.builder.add(address, offset), kind.as_pointer())
 
     def load(self, address: ir.Value, offset: int | ir.Value, kind: ir.Type) -> ir.Value:
+        """Read one value; its place needs no alignment beyond its numbers' own."""
         return self.builder.load(self.at(address, offset, kind), align=self._align(kind))
 
     def store(self, value: ir.Value, address: ir.Value, offset: int | ir.Value) -> None:
+        """Write one value, aligned as in `load`."""
         self.builder.store(value, self.at(address, offset, value.type), align=self.size)
 
     def _align(self, kind: ir.Type) -> int:
-        return 8 if kind is _INT else self.size
+        return 8 if kind is INT else self.size
 
     def broadcast(self, value: ir.Value) -> ir.Value:
+        """Copy one number to all lanes."""
         undefined = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(_INT32, 0))
         return self.shuffle(first, undefined, [0] * self.lanes)
 
     def shuffle(self, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
+        """Pick lanes of two vectors by number; those of ``b`` count on from those of ``a``."""
         mask = ir.Constant(ir.VectorType(_INT32, len(order)), order)
         return self.builder.shuffle_vector(a, b, mask)
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a * b + c, rounded once where the machine can."""
         product = self.builder.fmul(a, b, flags=_CONTRACT)
         return self.builder.fadd(c, product, flags=_CONTRACT)
 
     def masked_load(self, address: ir.Value, mask: ir.Value) -> ir.Value:
+        """Read the lanes of ``mask`` only; the others become 0."""
         pointer = self.at(address, 0, self.vector)
         kind = ir.FunctionType(self.vector, [pointer.type, _INT32, mask.type, self.vector])
         arguments = [pointer, ir.Constant(_INT32, self.size), mask, self.zeros]
         return self.builder.call(self._masked("load", kind), arguments)
 
     def masked_store(self, value: ir.Value, address: ir.Value, mask: ir.Value) -> None:
+        """Write the lanes of ``mask`` only."""
         pointer = self.at(address, 0, self.vector)
         kind = ir.FunctionType(ir.VoidType(), [self.vector, pointer.type, _INT32, mask.type])
         arguments = [value, pointer, ir.Constant(_INT32, self.size), mask]
@@ -147,7 +155,7 @@ class _Emitter:
 
     def only_below(self, number: int, count: ir.Value, mask: ir.Value) -> ir.Value:
         """``mask`` if number < count, else no lane."""
-        is_below = self.builder.icmp_signed("<", ir.Constant(_INT, number), count)
+        is_below = self.builder.icmp_signed("<", ir.Constant(INT, number), count)
         return self.builder.select(is_below, mask, self.no_lanes)
 
     def _masked(self, action: str, kind: ir.FunctionType) -> ir.Function:
@@ -165,7 +173,7 @@ def tile(rows: int, vectors: int) -> Callable[..., None]:
     holds, and whether to end with ReLU.
     """
 
-    @_intrinsic
+    @vector_intrinsic
     def emit_tile(
         typing, number, a, rows_of_a, b, steps, count, start, c, row_of_c, valid, pieces, add, relu
     ):
@@ -177,7 +185,7 @@ def tile(rows: int, vectors: int) -> Callable[..., None]:
 
         def generate(context, builder, signature, arguments):
             _, a, rows_of_a, b, steps, count, start, *target, relu = arguments
-            emit = _Emitter(builder, signature.args[0])
+            emit = Emitter(builder, signature.args[0])
             sums = [
                 [cgutils.alloca_once(builder, emit.vector) for _ in range(vectors)]
                 for _ in range(rows)
@@ -186,11 +194,11 @@ def tile(rows: int, vectors: int) -> Callable[..., None]:
                 value = emit.broadcast(emit.load(start, emit.size * m, emit.scalar))
                 for register in row:
                     builder.store(value, register)
-            row_of_a = [builder.add(a, emit.load(rows_of_a, 8 * m, _INT)) for m in range(rows)]
+            row_of_a = [builder.add(a, emit.load(rows_of_a, 8 * m, INT)) for m in range(rows)]
             _accumulate(emit, sums, row_of_a, b, steps, count)
             for row in sums:
                 for register in row:
-                    builder.store(_rectified(emit, builder.load(register), relu), register)
+                    builder.store(rectified(emit, builder.load(register), relu), register)
             _write(emit, sums, *target)
             return context.get_dummy_value()
 
@@ -200,7 +208,7 @@ def tile(rows: int, vectors: int) -> Callable[..., None]:
 
 
 def _accumulate(
-    emit: _Emitter,
+    emit: Emitter,
     sums: list[list[ir.Value]],
     row_of_a: list[ir.Value],
     b: ir.Value,
@@ -208,9 +216,9 @@ def _accumulate(
     count: ir.Value,
 ) -> None:
     builder = emit.builder
-    with cgutils.for_range(builder, count, intp=_INT) as loop:
-        step = builder.add(steps, builder.mul(loop.index, ir.Constant(_INT, 16)))
-        into_a, into_b = emit.load(step, 0, _INT), emit.load(step, 8, _INT)
+    with cgutils.for_range(builder, count, intp=INT) as loop:
+        step = builder.add(steps, builder.mul(loop.index, ir.Constant(INT, 16)))
+        into_a, into_b = emit.load(step, 0, INT), emit.load(step, 8, INT)
         row_of_b = builder.add(b, into_b)
         vectors = [emit.load(row_of_b, VECTOR_BYTES * v, emit.vector) for v in range(len(sums[0]))]
         for m, row in enumerate(sums):
@@ -219,7 +227,8 @@ def _accumulate(
                 builder.store(emit.multiply_add(factor, vector, builder.load(register)), register)
 
 
-def _rectified(emit: _Emitter, value: ir.Value, relu: ir.Value) -> ir.Value:
+def rectified(emit: Emitter, value: ir.Value, relu: ir.Value) -> ir.Value:
+    """max(value, 0) if the flag is set; NaN stays."""
     builder = emit.builder
     lowest = ir.Constant(emit.vector, [ir.Constant(emit.scalar, float("-inf"))] * emit.lanes)
     floor = builder.select(builder.trunc(relu, ir.IntType(1)), emit.zeros, lowest)
@@ -228,7 +237,7 @@ def _rectified(emit: _Emitter, value: ir.Value, relu: ir.Value) -> ir.Value:
 
 
 def _write(
-    emit: _Emitter,
+    emit: Emitter,
     sums: list[list[ir.Value]],
     c: ir.Value,
     row_of_c: ir.Value,
@@ -240,27 +249,27 @@ def _write(
     builder, vectors = emit.builder, len(sums[0])
     add = builder.trunc(add, ir.IntType(1))
     for v in range(vectors):
-        first, end = emit.load(pieces, 8 * v, _INT), emit.load(pieces, 8 * v + 8, _INT)
-        with cgutils.for_range_slice(builder, first, end, ir.Constant(_INT, 1), intp=_INT) as loop:
-            piece = builder.add(pieces, builder.mul(loop[0], ir.Constant(_INT, 16)))
-            mask = emit.mask(emit.load(piece, 0, _INT))
-            target = builder.add(c, emit.load(piece, 8, _INT))
+        first, end = emit.load(pieces, 8 * v, INT), emit.load(pieces, 8 * v + 8, INT)
+        with cgutils.for_range_slice(builder, first, end, ir.Constant(INT, 1), intp=INT) as loop:
+            piece = builder.add(pieces, builder.mul(loop[0], ir.Constant(INT, 16)))
+            mask = emit.mask(emit.load(piece, 0, INT))
+            target = builder.add(c, emit.load(piece, 8, INT))
             old = builder.select(add, mask, emit.no_lanes)
             for m, row in enumerate(sums):
-                place = builder.add(target, builder.mul(row_of_c, ir.Constant(_INT, m)))
+                place = builder.add(target, builder.mul(row_of_c, ir.Constant(INT, m)))
                 before = emit.masked_load(place, emit.only_below(m, valid, old))
                 value = builder.fadd(builder.load(row[v]), before)
                 emit.masked_store(value, place, emit.only_below(m, valid, mask))
 
 
 def _moving(exact: bool) -> Callable[..., None]:
-    @_intrinsic
+    @vector_intrinsic
     def emit_move(typing, number, source, target, lanes_to_read):
         signature = types.void(number, types.uintp, types.uintp, types.int64)
 
         def generate(context, builder, signature, arguments):
             _, source, target, lanes_to_read = arguments
-            emit = _Emitter(builder, signature.args[0])
+            emit = Emitter(builder, signature.args[0])
             if exact or MASKED:
                 vector = emit.masked_load(source, emit.mask(lanes_to_read))
             else:
@@ -277,20 +286,20 @@ move_exactly = _moving(True)  # one vector; reads the lanes of a bit mask only, 
 move = _moving(False)  # the same for a source that is readable beyond, where that is faster
 
 
-@_intrinsic
+@vector_intrinsic
 def clear(typing, number, target):
     """Write one vector of zeros."""
     signature = types.void(number, types.uintp)
 
     def generate(context, builder, signature, arguments):
-        emit = _Emitter(builder, signature.args[0])
+        emit = Emitter(builder, signature.args[0])
         emit.store(emit.zeros, arguments[1], 0)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@_intrinsic
+@vector_intrinsic
 def spread(typing, number, source, source_step, target, target_step, count, add):
     """Copy, or with ``add`` add, ``count`` numbers between places that many bytes apart."""
     address, integer = types.uintp, types.intp
@@ -298,10 +307,10 @@ def spread(typing, number, source, source_step, target, target_step, count, add)
 
     def generate(context, builder, signature, arguments):
         _, source, source_step, target, target_step, count, add = arguments
-        emit = _Emitter(builder, signature.args[0])
+        emit = Emitter(builder, signature.args[0])
         zero = ir.Constant(emit.scalar, 0.0)
         add = builder.trunc(add, ir.IntType(1))
-        with cgutils.for_range(builder, count, intp=_INT) as loop:
+        with cgutils.for_range(builder, count, intp=INT) as loop:
             value = emit.load(source, builder.mul(loop.index, source_step), emit.scalar)
             place = builder.mul(loop.index, target_step)
             old = builder.select(add, emit.load(target, place, emit.scalar), zero)
@@ -312,7 +321,7 @@ def spread(typing, number, source, source_step, target, target_step, count, add)
 
 
 def _transposing(finish: bool) -> Callable[..., None]:
-    @_intrinsic
+    @vector_intrinsic
     def emit_transpose(
         typing, number, source, row_of_source, rows, columns, target, row_of_target, start, relu
     ):
@@ -323,22 +332,22 @@ def _transposing(finish: bool) -> Callable[..., None]:
 
         def generate(context, builder, signature, arguments):
             _, source, row_of_source, rows, columns, target, row_of_target, start, relu = arguments
-            emit = _Emitter(builder, signature.args[0])
-            inside, full = emit.below(columns), ir.Constant(_INT, -1)
+            emit = Emitter(builder, signature.args[0])
+            inside, full = emit.below(columns), ir.Constant(INT, -1)
             vectors = []
             for i in range(emit.lanes):
                 if finish:
-                    place = builder.add(source, emit.load(row_of_source, 8 * i, _INT))
+                    place = builder.add(source, emit.load(row_of_source, 8 * i, INT))
                 else:
-                    place = builder.add(source, builder.mul(row_of_source, ir.Constant(_INT, i)))
+                    place = builder.add(source, builder.mul(row_of_source, ir.Constant(INT, i)))
                 vectors.append(emit.masked_load(place, emit.only_below(i, rows, inside)))
             lanes_to_store = emit.below(rows) if finish else emit.mask(full)
             for j, column in enumerate(_transposed(emit, vectors)):
                 if finish:
                     bias = emit.load(start, emit.size * j, emit.scalar)
                     column = builder.fadd(column, emit.broadcast(bias))
-                    column = _rectified(emit, column, relu)
-                place = builder.add(target, builder.mul(row_of_target, ir.Constant(_INT, j)))
+                    column = rectified(emit, column, relu)
+                place = builder.add(target, builder.mul(row_of_target, ir.Constant(INT, j)))
                 emit.masked_store(column, place, emit.only_below(j, columns, lanes_to_store))
             return context.get_dummy_value()
 
@@ -354,7 +363,7 @@ def _transposing(finish: bool) -> Callable[..., None]:
 transpose, finish = _transposing(False), _transposing(True)
 
 
-def _transposed(emit: _Emitter, rows: list[ir.Value]) -> list[ir.Value]:
+def _transposed(emit: Emitter, rows: list[ir.Value]) -> list[ir.Value]:
     """Swap the off-diagonal quarters of 2x2, 4x4, ... blocks: log2(lanes) rounds of shuffles."""
     count, half = emit.lanes, 1
     while half < count:

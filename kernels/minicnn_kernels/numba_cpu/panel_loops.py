@@ -65,6 +65,11 @@ class Blocking(NamedTuple):
     direct: bool
     relu: bool
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether results are written and read again, so that none is final when written."""
+        return not self.direct and self.block < self.numbers
+
 
 class _Job(NamedTuple):
     """What the loops of one worker need all the time, as plain numbers: addresses, and sizes."""

@@ -25,7 +25,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minicnn_kernels.numba_cpu.microkernel import VECTOR_BYTES, _Emitter
+from minicnn_kernels.numba_cpu.microkernel import VECTOR_BYTES, Emitter
 
 _intrinsic: Any = intrinsic  # its declared type would hide the signatures of what it makes
 _BYTE = ir.IntType(8)
@@ -35,7 +35,7 @@ _INT32 = ir.IntType(32)
 class _Windows:
     """Loads and stores of the first ``count`` windows of a vector, one number or two for each."""
 
-    def __init__(self, emit: _Emitter, count: ir.Value) -> None:
+    def __init__(self, emit: Emitter, count: ir.Value) -> None:
         self.emit, builder = emit, emit.builder
         twice = builder.add(count, count)
         rest = builder.sub(twice, ir.Constant(twice.type, emit.lanes))
@@ -88,7 +88,7 @@ def select_windows(typing, number, upper, lower, count, sign, y, tap):
 
     def generate(context, builder, signature, arguments):
         _, upper, lower, count, sign, y, tap = arguments
-        emit = _Emitter(builder, signature.args[0])
+        emit = Emitter(builder, signature.args[0])
         windows, factor = _Windows(emit, count), emit.broadcast(sign)
         cells = [
             builder.fmul(factor, cell)
@@ -117,7 +117,7 @@ def spread_windows(typing, number, gy, tap, count, upper, lower):
 
     def generate(context, builder, signature, arguments):
         _, gy, tap, count, upper, lower = arguments
-        emit = _Emitter(builder, signature.args[0])
+        emit = Emitter(builder, signature.args[0])
         windows = _Windows(emit, count)
         rows = _spread(emit, windows, windows.load(gy), windows.load_taps(tap))
         for halves, row in zip(rows, (upper, lower), strict=True):
@@ -142,7 +142,7 @@ def spread_normalised(typing, number, gy, best, tap, count, rows, channel):
 
     def generate(context, builder, signature, arguments):
         _, gy, best, tap, count, rows, channel = arguments
-        emit = _Emitter(builder, signature.args[0])
+        emit = Emitter(builder, signature.args[0])
         windows = _Windows(emit, count)
         mean, factor, shift, by_mean, by_var = map(
             emit.broadcast, cgutils.unpack_tuple(builder, channel)
@@ -164,13 +164,13 @@ def spread_normalised(typing, number, gy, best, tap, count, rows, channel):
     return signature, generate
 
 
-def _split(emit: _Emitter, halves: Sequence[ir.Value]) -> list[ir.Value]:
+def _split(emit: Emitter, halves: Sequence[ir.Value]) -> list[ir.Value]:
     """The even and the odd numbers of a row."""
     first, second = halves
     return [emit.shuffle(first, second, list(range(i, 2 * emit.lanes, 2))) for i in range(2)]
 
 
-def _spread(emit: _Emitter, windows: _Windows, g: ir.Value, taps: ir.Value) -> list[list[ir.Value]]:
+def _spread(emit: Emitter, windows: _Windows, g: ir.Value, taps: ir.Value) -> list[list[ir.Value]]:
     """Both halves of both rows: g where a window's tap is, 0 elsewhere."""
     cells = []
     for k in range(4):

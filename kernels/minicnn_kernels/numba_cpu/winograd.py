@@ -117,7 +117,7 @@ def _is_worth_it(out: tuple[int, int], N: int, C: int, F: int) -> bool:
 
 
 def conv2d(x: Array, w: Array, b: Array | None, window: Window2d, relu: bool) -> Array:
-    """y, as `Kernels.conv2d` or, with ``relu``, `Kernels.conv2d_relu`."""
+    """y, as `Kernels.conv2d` or, with ``relu``, `Kernels.conv2d_affine`."""
     N, C = x.shape[:2]
     F = w.shape[0]
     y = np.empty((N, F, window.oh, window.ow), x.dtype)

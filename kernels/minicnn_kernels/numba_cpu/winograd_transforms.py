@@ -23,7 +23,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from minicnn_kernels.numba_cpu.compile import Array
-from minicnn_kernels.numba_cpu.microkernel import _Emitter
+from minicnn_kernels.numba_cpu.microkernel import Emitter
 
 _intrinsic: Any = intrinsic  # its declared type would hide the signatures of what it makes
 _Values = list[ir.Value]
@@ -72,7 +72,7 @@ def two_sided(matrix: Array) -> Callable[..., None]:
 
         def generate(context, builder, signature, arguments):
             _, source, row_of_x, column_of_x, target, row_of_y, column_of_y = arguments
-            emit = _Emitter(builder, signature.args[0])
+            emit = Emitter(builder, signature.args[0])
             half_done: list[_Values] = []
             for j in range(columns):
                 places = [_place(emit, i, row_of_x, j, column_of_x) for i in range(columns)]
@@ -96,13 +96,13 @@ transform_grad_output = two_sided(A_T.T)  # 4x4 numbers of gy to 6x6
 transform_grad_weights = two_sided(G.T)  # 6x6 to 3x3
 
 
-def _place(emit: _Emitter, i: int, row: ir.Value, j: int, column: ir.Value) -> ir.Value:
+def _place(emit: Emitter, i: int, row: ir.Value, j: int, column: ir.Value) -> ir.Value:
     builder = emit.builder
     down = builder.mul(row, ir.Constant(row.type, i))
     return builder.add(down, builder.mul(column, ir.Constant(column.type, j)))
 
 
-def _multiply(emit: _Emitter, matrix: Array, x: _Values) -> _Values:
+def _multiply(emit: Emitter, matrix: Array, x: _Values) -> _Values:
     """The instructions for matrix @ x."""
     pairs = mirrored(matrix.T)
     if pairs:  # columns: replace two inputs by their sum and their difference
@@ -133,7 +133,7 @@ def mirrored(matrix: Array) -> list[tuple[int, int]]:
     return pairs
 
 
-def _combine(emit: _Emitter, factors: Array, x: _Values) -> ir.Value:
+def _combine(emit: Emitter, factors: Array, x: _Values) -> ir.Value:
     """The sum of factor * x, starting with a factor of 1 where there is one."""
     order = sorted(np.flatnonzero(factors), key=lambda j: factors[j] != 1)
     total = None
@@ -149,6 +149,6 @@ def _combine(emit: _Emitter, factors: Array, x: _Values) -> ir.Value:
     return total
 
 
-def _all(emit: _Emitter, number: float) -> ir.Constant:
+def _all(emit: Emitter, number: float) -> ir.Constant:
     rounded = float(np.float32(number)) if emit.size == 4 else float(number)
     return ir.Constant(emit.vector, [ir.Constant(emit.scalar, rounded)] * emit.lanes)
