@@ -9,10 +9,12 @@ import pytest
 import minicnn
 from minicnn.testing.tolerance import CheckError
 from minicnn_kernels import registry
+from minicnn_kernels.algorithms import is_direct
 
 PAGE = Path(__file__).parents[1] / "examples" / "fast_convolution.py"
 STEPS = ["1. loops in Python", "2. im2col, small", "2. im2col", "3. im2col in pieces"]
-STEPS += ["4. compiled loops", "5. register tiles", "5. tiles, then ReLU", "6. fused with ReLU"]
+STEPS += ["4. compiled loops", "5. register tiles", "5. tiles, then ReLU"]
+STEPS += ["6. fused with ReLU", "7. fewer products"]
 
 pytestmark = pytest.mark.skipif(
     registry.availability()["numba"] is not None, reason="the last steps are compiled"
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 def run(monkeypatch, text):
     arguments = ["--images", "3", "--channels", "6", "--side", "9", "--seconds", "0"]
     monkeypatch.setattr(sys, "argv", [PAGE.name, *arguments])
-    with minicnn.use_backend(registry.selected("cpu")):
+    with minicnn.use_backend(registry.selected("cpu")), minicnn.direct_convolution(is_direct()):
         exec(compile(text, str(PAGE), "exec"), {"__name__": "__main__"})
 
 
