@@ -293,7 +293,7 @@ direct sum. minicnn takes this way where it is faster; `minicnn.direct_convoluti
 
 # %%
 minicnn.direct_convolution(False)
-step("7. fewer products", fused, x, w, y, relu=True, growth=ERROR_GROWTH)
+step("7. fewer products", fused, x, w, y, relu=True, growth=ERROR_GROWTH[3])
 
 # %% [markdown]
 """

@@ -19,7 +19,7 @@ from minicnn_kernels import algorithms
 from minicnn_kernels.errors import ShapeError
 from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu import convolution, winograd, winograd_plans
-from minicnn_kernels.numba_cpu.winograd_transforms import A_T, B_T, G
+from minicnn_kernels.numba_cpu.winograd_transforms import B_T, matrices
 from minicnn_kernels.reference import Kernels
 
 REFERENCE = Kernels(np)
@@ -43,11 +43,11 @@ CASES = {
 }
 
 
-def problem(N, C, F, size, padding, seed=0):
+def problem(N, C, F, size, padding, seed=0, taps=3):
     """The window and float64 numbers that float32 holds exactly."""
-    window = Window2d.of(size, 3, padding=padding)
+    window = Window2d.of(size, taps, padding=padding)
     rng = np.random.default_rng(seed)
-    shapes = (N, C, *size), (F, C, 3, 3), (F,), (N, F, window.oh, window.ow)
+    shapes = (N, C, *size), (F, C, taps, taps), (F,), (N, F, window.oh, window.ow)
     return window, *(rng.normal(size=s).astype(np.float32).astype(np.float64) for s in shapes)
 
 
@@ -80,9 +80,12 @@ def allowed(operation, arguments, window):
     """
     other = arguments[1].shape
     outputs = len(arguments[0]) * window.oh * window.ow
-    terms = {"conv2d": 9 * other[1] + 1, "conv2d_grad_input": 9 * other[0]}.get(operation, outputs)
+    terms = {
+        "conv2d": window.taps * other[1] + 1,
+        "conv2d_grad_input": window.taps * other[0],
+    }.get(operation, outputs)
     scale = np.sqrt(expected(operation, mapped(arguments, np.square)).max())
-    return winograd.ERROR_GROWTH * tolerance(np.float32, terms, float(scale))
+    return winograd.ERROR_GROWTH[window.kh] * tolerance(np.float32, terms, float(scale))
 
 
 def check(operation, window, *numbers):
@@ -102,22 +105,28 @@ def check(operation, window, *numbers):
 # ---------------------------------------------------------------------- the algorithm
 
 
-def test_the_matrices_compute_a_correlation():
+@pytest.mark.parametrize("taps", [3, 5])
+def test_the_matrices_compute_a_correlation(taps):
+    A_T, G = matrices(taps)
     rng = np.random.default_rng(0)
-    g, d = rng.normal(size=(3, 3)), rng.normal(size=(6, 6))
+    g, d = rng.normal(size=(taps, taps)), rng.normal(size=(6, 6))
     y = A_T @ ((G @ g @ G.T) * (B_T @ d @ B_T.T)) @ A_T.T
-    direct = [[(g * d[i : i + 3, j : j + 3]).sum() for j in range(4)] for i in range(4)]
-    np.testing.assert_allclose(y, direct, rtol=0, atol=tolerance(np.float64, 9, 256))
+    places = range(len(A_T))
+    direct = [[(g * d[i : i + taps, j : j + taps]).sum() for j in places] for i in places]
+    np.testing.assert_allclose(y, direct, rtol=0, atol=tolerance(np.float64, 25, 256))
 
 
-def test_the_error_growth_is_that_of_the_matrices():
+@pytest.mark.parametrize("taps", [3, 5])
+def test_the_error_growth_is_that_of_the_matrices(taps):
     """By experiment: the size of the numbers that are added up, without any cancelling."""
+    A_T, G = matrices(taps)
     rng = np.random.default_rng(1)
-    g, d = rng.normal(size=(3, 100_000)), rng.normal(size=(6, 100_000))
-    products = (G @ g) * (B_T @ d)
-    last = np.sqrt((A_T**2) @ (products**2)).T
-    growth = (last**2).mean(axis=0).max() / 3
-    assert growth == pytest.approx(winograd.ERROR_GROWTH, rel=0.05)
+    growths = []
+    for first, last in ((G, A_T), (A_T.T, G.T)):  # y, and the weight gradient
+        terms = first.shape[1]
+        g, d = rng.normal(size=(terms, 100_000)), rng.normal(size=(6, 100_000))
+        growths.append((last**2 @ ((first @ g) * (B_T @ d)) ** 2).mean(axis=1).max() / terms)
+    assert max(growths) == pytest.approx(winograd.ERROR_GROWTH[taps], rel=0.05)
 
 
 # ---------------------------------------------------------------------- results
@@ -129,6 +138,14 @@ def test_layers(name, operation):
     check(operation, *problem(*CASES[name]))
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if min(case[3]) >= 3])
+def test_layers_of_5x5_windows(name, operation):
+    N, C, F, size, padding = CASES[name]
+    padding = (padding, padding) if isinstance(padding, int) else padding
+    check(operation, *problem(N, C, F, size, tuple(p + 1 for p in padding), taps=5))
+
+
 @st.composite
 def problems(draw):
     number = st.integers
@@ -138,7 +155,7 @@ def problems(draw):
     try:
         return problem(
             draw(number(1, 4)), draw(channels), draw(channels), size, padding,
-            draw(number(0, 2**32)),
+            draw(number(0, 2**32)), draw(st.sampled_from([3, 5])),
         )  # fmt: skip
     except ShapeError:
         assume(False)
@@ -325,8 +342,9 @@ ALL_FOUR = ["conv2d", "conv2d", "conv2d_grad_input", "conv2d_grad_weight"]
 LARGE = 4, 32, 48, (14, 14), 1
 
 
-def test_it_is_used_where_it_is_faster(calls):
-    run_all(*single(problem(*LARGE)))
+@pytest.mark.parametrize("taps", [3, 5])
+def test_it_is_used_where_it_is_faster(calls, taps):
+    run_all(*single(problem(*LARGE, taps=taps)))
     assert calls == ALL_FOUR
 
 
@@ -336,7 +354,8 @@ def test_float64_is_direct(calls):
 
 
 OTHERS = {
-    "5x5": ((5,), {"padding": 2}, 1),
+    "7x7": ((7,), {"padding": 3}, 1),
+    "3x5": (((3, 5),), {"padding": (1, 2)}, 1),
     "stride": ((3,), {"stride": 2, "padding": 1}, 1),
     "dilation": ((3,), {"padding": 2, "dilation": 2}, 1),
     "groups": ((3,), {"padding": 1}, 2),
@@ -428,7 +447,7 @@ def test_both_give_a_layer_the_same_gradient_up_to_rounding():
             (y * y).sum().backward()
             changes.append(layer.weight.grad)
     terms = 2 * 16 * 16 * 16 * 9
-    limit = winograd.ERROR_GROWTH * tolerance(np.float32, terms, np.abs(changes[1]).max())
+    limit = winograd.ERROR_GROWTH[3] * tolerance(np.float32, terms, np.abs(changes[1]).max())
     assert 0 < np.abs(changes[0] - changes[1]).max() <= limit
 
 

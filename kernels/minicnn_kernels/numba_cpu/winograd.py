@@ -1,4 +1,4 @@
-"""Winograd's convolution: 3x3 windows with a quarter of the multiplications.
+"""Winograd's convolution: 3x3 and 5x5 windows with fewer multiplications.
 
 Four neighbouring outputs of a filter with 3 taps, computed directly, take 12 multiplications. But
 the outputs are the coefficients of a product of two polynomials, one from the taps and one from the
@@ -27,7 +27,11 @@ and the sum over the channels is taken before the way back. What is left in the 
 independent matrix products, tiles x channels times channels x filters, and those run on the
 register tile (`microkernel`).
 
-Input gradient: the same convolution of gy, padded by 2 - PH, with flipped taps and C and F swapped.
+Windows of 5x5 take the same six points, so that B stays as it is: 2x2 outputs then cost 36 products
+where the direct sum takes 100. The rows of A^T are powers of the points, the columns of G too, each
+divided by the product of the point's distances to the others (`winograd_transforms.matrices`).
+
+Input gradient: the same convolution of gy, padded by KH - 1 - PH, with flipped taps and C and F swapped.
 
 Weight gradient: Y above is linear in g, and the gradient is its transpose,
 
@@ -57,7 +61,6 @@ from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu.compile import Array
 from minicnn_kernels.numba_cpu.microkernel import lanes
 from minicnn_kernels.numba_cpu.winograd_loops import (
-    TILE,
     add_parts,
     correlate_gradients,
     correlate_tiles,
@@ -68,11 +71,11 @@ from minicnn_kernels.numba_cpu.winograd_plans import (
     input_plan,
     weight_plan,
 )
-from minicnn_kernels.numba_cpu.winograd_transforms import A_T, B_T, G
+from minicnn_kernels.numba_cpu.winograd_transforms import A_T3, A_T5, B_T, G3, G5, SIDE
 from minicnn_kernels.numba_cpu.workspace import aligned, scratch
 from minicnn_kernels.threads import get_num_threads
 
-TRANSFORMS = 0.2  # most transformed numbers for each product of the direct sum
+TRANSFORMS = {3: 0.2, 5: 0.15}  # most transformed numbers for each product of the direct sum
 FILLED = 0.5  # least share of the tiles' outputs that are on the map
 LEAST_TILES = 4
 
@@ -88,7 +91,12 @@ def _growth(first: Array, second: Array, last: Array, terms: int) -> float:
     return float(((last**2) @ squares).max() / terms)
 
 
-ERROR_GROWTH = max(_growth(G, B_T, A_T, 3), _growth(A_T.T, B_T, G.T, TILE))  # 31.5 and 24.2
+def _error_growth(A_T: Array, G: Array) -> float:
+    tile, taps = len(A_T), G.shape[1]
+    return max(_growth(G, B_T, A_T, taps), _growth(A_T.T, B_T, G.T, tile))
+
+
+ERROR_GROWTH = {3: _error_growth(A_T3, G3), 5: _error_growth(A_T5, G5)}
 
 
 def is_used(
@@ -99,21 +107,23 @@ def is_used(
 
     Those are y, and gx for the input gradient.
     """
-    kernel = window.kh, window.kw, window.sh, window.sw, window.dh, window.dw
-    is_served = kernel == (3, 3, 1, 1, 1, 1) and groups == 1 and dtype == np.float32
-    return is_served and not is_direct() and _is_worth_it(out, N, C, F)
+    steps = window.sh, window.sw, window.dh, window.dw
+    is_served = window.kh == window.kw in (3, 5) and steps == (1, 1, 1, 1)
+    is_served = is_served and groups == 1 and dtype == np.float32 and not is_direct()
+    return is_served and _is_worth_it(window.kh, out, N, C, F)
 
 
-def _is_worth_it(out: tuple[int, int], N: int, C: int, F: int) -> bool:
+def _is_worth_it(taps: int, out: tuple[int, int], N: int, C: int, F: int) -> bool:
     """Whether the products saved outweigh the transforms, by what was measured.
 
     A tile is transformed for C + F channels and multiplied for C * F pairs: (C, F) = (8, 16) gains
     and (8, 8) or (3, 64) loses. A map of 7x7 fills its tiles to 77 % and gains, one of 5x5 to 39 %
     and loses. Few tiles do not repay transforming all weights.
     """
-    tiles = -(-out[0] // TILE) * -(-out[1] // TILE)
-    filled = out[0] * out[1] / (tiles * TILE**2)
-    return N * tiles >= LEAST_TILES and C + F <= TRANSFORMS * C * F and filled >= FILLED
+    tile = SIDE + 1 - taps
+    tiles = -(-out[0] // tile) * -(-out[1] // tile)
+    filled = out[0] * out[1] / (tiles * tile**2)
+    return N * tiles >= LEAST_TILES and TRANSFORMS[taps] * C * F >= C + F and filled >= FILLED
 
 
 def conv2d(x: Array, w: Array, b: Array | None, window: Window2d, relu: bool) -> Array:

@@ -31,15 +31,19 @@ from minicnn_kernels.numba_cpu.microkernel import (
     transpose,
 )
 from minicnn_kernels.numba_cpu.winograd_transforms import (
-    transform_grad_output,
-    transform_grad_weights,
+    SIDE,
+    transform_grad_output3,
+    transform_grad_output5,
+    transform_grad_weights3,
+    transform_grad_weights5,
     transform_input,
-    transform_output,
-    transform_weights,
+    transform_output3,
+    transform_output5,
+    transform_weights3,
+    transform_weights5,
 )
 
-PRODUCTS = 36  # numbers of a transformed tile
-TILE = 4  # rows and columns of results that a tile has
+PRODUCTS = SIDE**2  # numbers of a transformed tile
 
 
 class Maps(NamedTuple):
@@ -50,12 +54,14 @@ class Maps(NamedTuple):
     w: int
     top: int
     left: int
-    patch: int  # rows and columns that a tile reads: 6, or 4 of gy in the weight gradient
+    patch: int  # rows and columns that a tile reads: SIDE, or those of gy in the weight gradient
 
 
 class Sizes(NamedTuple):
     """The rest of a problem, and how a worker's memory is cut, in numbers of elements."""
 
+    taps: int  # rows and columns of a filter
+    tile: int  # rows and columns of results that a tile has
     tile_rows: int
     tile_columns: int
     oh: int
@@ -103,6 +109,18 @@ def _turn_rows(
 
 
 @helper
+def _transform_patch(
+    number: float, patch: int, source: int, row_of_copy: int, to: int, row_of_v: int, plane: int
+) -> None:
+    if patch == 6:
+        transform_input(number, source, row_of_copy, VECTOR_BYTES, to, row_of_v, plane)
+    elif patch == 4:
+        transform_grad_output3(number, source, row_of_copy, VECTOR_BYTES, to, row_of_v, plane)
+    else:
+        transform_grad_output5(number, source, row_of_copy, VECTOR_BYTES, to, row_of_v, plane)
+
+
+@helper
 def _transform_tiles(
     number: float, x: int, maps: Maps, sizes: Sizes, task: Array, channels: tuple[int, int],
     row: int, plane: int, copy: int, v: int,
@@ -114,7 +132,7 @@ def _transform_tiles(
     size = np.asarray(number).itemsize
     lanes = VECTOR_BYTES // size
     width = task[3] - task[2]
-    columns = TILE * width + maps.patch - TILE
+    columns = sizes.tile * width + maps.patch - sizes.tile
     row_of_copy, row_of_v = columns * VECTOR_BYTES, 6 * plane * size
     tile, line = 0, task[0]
     while line < task[1]:
@@ -123,21 +141,17 @@ def _transform_tiles(
         for c in range(channels[0], channels[1], lanes):
             planes = x + (n * maps.channels + c) * maps.h * maps.w * size
             _turn_rows(
-                number, planes, maps, maps.top + TILE * r0, TILE * lines + maps.patch - TILE,
-                maps.left + TILE * task[2], columns, channels[1] - c, copy,
+                number, planes, maps, maps.top + sizes.tile * r0,
+                sizes.tile * lines + maps.patch - sizes.tile, maps.left + sizes.tile * task[2],
+                columns, channels[1] - c, copy,
             )  # fmt: skip
             for r in range(lines):
                 for j in range(width):
-                    source = copy + TILE * (r * columns + j) * VECTOR_BYTES
+                    source = copy + sizes.tile * (r * columns + j) * VECTOR_BYTES
                     to = v + ((tile + r * width + j) * row + c - channels[0]) * size
-                    if maps.patch == TILE:
-                        transform_grad_output(
-                            number, source, row_of_copy, VECTOR_BYTES, to, row_of_v, plane * size
-                        )
-                    else:
-                        transform_input(
-                            number, source, row_of_copy, VECTOR_BYTES, to, row_of_v, plane * size
-                        )
+                    _transform_patch(
+                        number, maps.patch, source, row_of_copy, to, row_of_v, plane * size
+                    )
         tile += lines * width
         line += lines
     return tile
@@ -145,26 +159,30 @@ def _transform_tiles(
 
 @helper
 def _transform_panel(
-    number: float, w: int, weights: Weights, K: int, channels: int, first: int, vectors: int,
-    plane: int, taps: int, u: int,
+    number: float, w: int, weights: Weights, K: int, sizes: Sizes, first: int, vectors: int,
+    copy: int, u: int,
 ) -> None:  # fmt: skip
     """Write u[z][k][lane] for the ``vectors`` of result channels from ``first``."""
     size = np.asarray(number).itemsize
     lanes = VECTOR_BYTES // size
-    row, column, start = 3 * VECTOR_BYTES, VECTOR_BYTES, taps
+    taps, row_of_u, plane = sizes.taps**2, 6 * sizes.plane_of_u * size, sizes.plane_of_u * size
+    row, column, start = sizes.taps * VECTOR_BYTES, VECTOR_BYTES, copy
     if weights.flip:
-        row, column, start = -row, -column, taps + 8 * VECTOR_BYTES
+        row, column, start = -row, -column, copy + (taps - 1) * VECTOR_BYTES
     for v in range(vectors):
         m = (first + v) * lanes
         for k in range(K):
             source = w + (m * weights.step + k * weights.row) * size
-            for j in range(0, 9, lanes):
+            for j in range(0, taps, lanes):
                 transpose(
-                    number, source + j * size, weights.step * size, channels - m, 9 - j,
-                    taps + j * VECTOR_BYTES, VECTOR_BYTES, 0, False,
+                    number, source + j * size, weights.step * size, sizes.channels - m, taps - j,
+                    copy + j * VECTOR_BYTES, VECTOR_BYTES, 0, False,
                 )  # fmt: skip
             to = u + (k * vectors + v) * VECTOR_BYTES
-            transform_weights(number, start, row, column, to, 6 * plane * size, plane * size)
+            if sizes.taps == 3:
+                transform_weights3(number, start, row, column, to, row_of_u, plane)
+            else:
+                transform_weights5(number, start, row, column, to, row_of_u, plane)
 
 
 @helper
@@ -194,21 +212,22 @@ def _write_maps(
     size = np.asarray(number).itemsize
     lanes = VECTOR_BYTES // size
     width = task[3] - task[2]
-    row = TILE * width * VECTOR_BYTES
+    row = sizes.tile * width * VECTOR_BYTES
     plane, row_of_m = sizes.plane_of_m * size, VECTORS * VECTOR_BYTES
-    column = TILE * task[2]
-    columns = min(TILE * task[3], sizes.ow) - column
+    column = sizes.tile * task[2]
+    columns = min(sizes.tile * task[3], sizes.ow) - column
     tile = 0
     for line in range(task[0], task[1]):
-        n, r0 = line // sizes.tile_rows, TILE * (line % sizes.tile_rows)
+        n, r0 = line // sizes.tile_rows, sizes.tile * (line % sizes.tile_rows)
         for j in range(width):
-            transform_output(
-                number, m + tile * row_of_m, 6 * plane, plane,
-                turn + TILE * j * VECTOR_BYTES, row, VECTOR_BYTES,
-            )  # fmt: skip
+            source, to = m + tile * row_of_m, turn + sizes.tile * j * VECTOR_BYTES
+            if sizes.taps == 3:
+                transform_output3(number, source, 6 * plane, plane, to, row, VECTOR_BYTES)
+            else:
+                transform_output5(number, source, 6 * plane, plane, to, row, VECTOR_BYTES)
             tile += 1
         cells = (n * sizes.channels + channel) * sizes.oh * sizes.ow + column
-        for r in range(min(TILE, sizes.oh - r0)):
+        for r in range(min(sizes.tile, sizes.oh - r0)):
             to = y + (cells + (r0 + r) * sizes.ow) * size
             for c in range(0, columns, lanes):
                 finish(
@@ -251,8 +270,7 @@ def correlate_tiles(
             for i in range(task[4], task[5]):
                 first, vectors = panels[i, 0], panels[i, 1]
                 _transform_panel(
-                    number, w.ctypes.data, weights, maps.channels, sizes.channels, first, vectors,
-                    sizes.plane_of_u, rest, u,
+                    number, w.ctypes.data, weights, maps.channels, sizes, first, vectors, rest, u,
                 )  # fmt: skip
                 for k in range(maps.channels):
                     steps[k, 0], steps[k, 1] = k * size, k * vectors * VECTOR_BYTES
@@ -277,20 +295,26 @@ def _finish_pairs(
     """gw[f, c] = G^T sums[:][c - first c][f - first f] G. ``shape``: F and C of gw."""
     size = np.asarray(number).itemsize
     lanes, plane = VECTOR_BYTES // size, sizes.plane_of_m * size
+    cells = sizes.taps**2
     zeros, pixels = np.zeros(lanes, np.float64), np.empty(lanes, np.int64)
     for i in range(lanes):
         pixels[i] = i * VECTOR_BYTES
     for c in range(channels[0], min(channels[1], shape[1])):
         for f in range(filters[0], filters[1], lanes):
             source = sums + ((c - channels[0]) * row + f - filters[0]) * size
-            transform_grad_weights(
-                number, source, 6 * plane, plane, taps, 3 * VECTOR_BYTES, VECTOR_BYTES
-            )
-            for j in range(0, 9, lanes):
-                to = gw + ((f * shape[1] + c) * 9 + j) * size
+            if sizes.taps == 3:
+                transform_grad_weights3(
+                    number, source, 6 * plane, plane, taps, 3 * VECTOR_BYTES, VECTOR_BYTES
+                )
+            else:
+                transform_grad_weights5(
+                    number, source, 6 * plane, plane, taps, 5 * VECTOR_BYTES, VECTOR_BYTES
+                )
+            for j in range(0, cells, lanes):
+                to = gw + ((f * shape[1] + c) * cells + j) * size
                 finish(
-                    number, taps + j * VECTOR_BYTES, pixels.ctypes.data, 9 - j, shape[0] - f, to,
-                    shape[1] * 9 * size, zeros.ctypes.data, False,
+                    number, taps + j * VECTOR_BYTES, pixels.ctypes.data, cells - j, shape[0] - f,
+                    to, shape[1] * cells * size, zeros.ctypes.data, False,
                 )  # fmt: skip
 
 
@@ -356,7 +380,7 @@ def add_parts(sums: Array, gw: Array, sizes: Sizes, row: int) -> None:
     parts, number = len(sums), sums[0, 0]
     shape = gw.shape[0], gw.shape[1]
     for c in prange(gw.shape[1]):
-        taps = np.empty(9 * row, sums.dtype)
+        taps = np.empty(sizes.taps**2 * row, sums.dtype)
         first = int64(c) * row
         for part in range(1, parts):
             for z in range(PRODUCTS):

@@ -11,7 +11,8 @@ import numpy as np
 from minicnn_kernels.geometry import Window2d
 from minicnn_kernels.numba_cpu.compile import Array
 from minicnn_kernels.numba_cpu.microkernel import ROWS, VECTORS, lanes
-from minicnn_kernels.numba_cpu.winograd_loops import PRODUCTS, TILE, Maps, Sizes, Weights
+from minicnn_kernels.numba_cpu.winograd_loops import PRODUCTS, Maps, Sizes, Weights
+from minicnn_kernels.numba_cpu.winograd_transforms import SIDE
 
 BLOCK = 128  # tiles: U is made once for each block; half as many where those of gy are kept too
 CHANNELS = 192  # of x and of gy for whose products a worker keeps the sums
@@ -53,25 +54,28 @@ def forward_plan(
     window: Window2d, C: int, F: int, N: int, dtype: np.dtype[Any], workers: int
 ) -> TilesPlan:
     """The plan for y."""
-    maps = Maps(C, window.h, window.w, -window.ph, -window.pw, TILE + 2)
-    return _tiles_plan(maps, (window.oh, window.ow), F, Weights(C * 9, 9, False), N, dtype, workers)
+    maps = Maps(C, window.h, window.w, -window.ph, -window.pw, SIDE)
+    weights, out = Weights(C * window.taps, window.taps, False), (window.oh, window.ow)
+    return _tiles_plan(maps, out, F, window.kh, weights, N, dtype, workers)
 
 
 def input_plan(
     window: Window2d, C: int, F: int, N: int, dtype: np.dtype[Any], workers: int
 ) -> TilesPlan:
-    """The plan for gx: a convolution of gy, padded by 2 - PH, with the weights turned around."""
-    maps = Maps(F, window.oh, window.ow, window.ph - 2, window.pw - 2, TILE + 2)
-    return _tiles_plan(maps, (window.h, window.w), C, Weights(9, C * 9, True), N, dtype, workers)
+    """The plan for gx: a convolution of gy, padded by KH - 1 - PH, with the weights turned."""
+    top, left = window.ph - (window.kh - 1), window.pw - (window.kw - 1)
+    maps = Maps(F, window.oh, window.ow, top, left, SIDE)
+    weights, out = Weights(window.taps, C * window.taps, True), (window.h, window.w)
+    return _tiles_plan(maps, out, C, window.kh, weights, N, dtype, workers)
 
 
 @functools.lru_cache(maxsize=256)
 def _tiles_plan(
-    maps: Maps, out: tuple[int, int], M: int, weights: Weights, N: int, dtype: np.dtype[Any],
-    workers: int,
+    maps: Maps, out: tuple[int, int], M: int, taps: int, weights: Weights, N: int,
+    dtype: np.dtype[Any], workers: int,
 ) -> TilesPlan:  # fmt: skip
-    step = lanes(dtype)
-    tile_rows, tile_columns = -(-out[0] // TILE), -(-out[1] // TILE)
+    step, tile = lanes(dtype), SIDE + 1 - taps
+    tile_rows, tile_columns = -(-out[0] // tile), -(-out[1] // tile)
     vectors = -(-M // step)
     bounds = _shares(vectors, -(-vectors // VECTORS))
     # Share out what there is more of, as each worker makes anew what it needs of the other.
@@ -85,10 +89,10 @@ def _tiles_plan(
     plane_of_u = _odd(maps.channels * min(VECTORS, vectors) * step, step)
     plane_of_m = _odd(most * VECTORS * step, step)
     sizes = Sizes(
-        tile_rows, tile_columns, *out, M, row, plane, plane_of_u, plane_of_m, False
-    )  # fmt: skip
+        taps, tile, tile_rows, tile_columns, *out, M, row, plane, plane_of_u, plane_of_m, False
+    )
     u, m, rest = itertools.accumulate(PRODUCTS * n for n in (plane, plane_of_u, plane_of_m))
-    reserved = _rounded(rest + _turning(blocks, tile_rows, step))
+    reserved = _rounded(rest + _turning(blocks, tile_rows, taps, step))
     panels = np.array([(a, b - a) for a, b in bounds], np.int64)
     return TilesPlan(maps, sizes, weights, tasks, panels, (u, m, rest, most), workers, reserved)
 
@@ -98,8 +102,8 @@ def weight_plan(
     window: Window2d, C: int, F: int, N: int, dtype: np.dtype[Any], workers: int
 ) -> GradientsPlan:
     """The plan for gw: ranges of channels are shared out, or tiles where that is impossible."""
-    step = lanes(dtype)
-    tile_rows, tile_columns = -(-window.oh // TILE), -(-window.ow // TILE)
+    step, taps, tile = lanes(dtype), window.kh, SIDE + 1 - window.kh
+    tile_rows, tile_columns = -(-window.oh // tile), -(-window.ow // tile)
     ranges, is_even = _ranges(C, F, step, workers)
     blocks = _blocks(N * tile_rows, tile_columns, 1 if is_even else workers, BLOCK // 2)
     if is_even:
@@ -122,14 +126,15 @@ def weight_plan(
     row_of_v = _odd(max(max(c1 - c0, f1 - f0) for c0, c1, f0, f1 in ranges), step)
     plane, plane_of_sums = _odd(most * row_of_v, step), _odd(height * row, step)
     sizes = Sizes(
-        tile_rows, tile_columns, window.oh, window.ow, F, row_of_v, plane, 0, plane_of_sums, False
+        taps, tile, tile_rows, tile_columns, window.oh, window.ow, F, row_of_v, plane, 0,
+        plane_of_sums, False,
     )  # fmt: skip
     g, rest = PRODUCTS * plane, 2 * PRODUCTS * plane
     return GradientsPlan(
-        Maps(C, window.h, window.w, -window.ph, -window.pw, TILE + 2),
-        Maps(F, window.oh, window.ow, 0, 0, TILE), sizes, np.array(tasks, np.int64),
+        Maps(C, window.h, window.w, -window.ph, -window.pw, SIDE),
+        Maps(F, window.oh, window.ow, 0, 0, tile), sizes, np.array(tasks, np.int64),
         (g, rest, most), row, not is_even, (parts, PRODUCTS * plane_of_sums), workers,
-        _rounded(rest + _turning(blocks, tile_rows, step)),
+        _rounded(rest + _turning(blocks, tile_rows, taps, step)),
     )  # fmt: skip
 
 
@@ -175,12 +180,14 @@ def _most_tiles(blocks: list[_Block]) -> int:
     return max((r1 - r0) * (c1 - c0) for r0, r1, c0, c1 in blocks)
 
 
-def _turning(blocks: list[_Block], tile_rows: int, step: int) -> int:
+def _turning(blocks: list[_Block], tile_rows: int, taps: int, step: int) -> int:
     """Numbers of the largest copy of maps that is turned, and of what else takes its place."""
+    tile, more = SIDE + 1 - taps, taps - 1
     largest = max(
-        (TILE * min(r1 - r0, tile_rows) + 2) * (TILE * (c1 - c0) + 2) for r0, r1, c0, c1 in blocks
+        (tile * min(r1 - r0, tile_rows) + more) * (tile * (c1 - c0) + more)
+        for r0, r1, c0, c1 in blocks
     )
-    return max(largest, 9) * step
+    return max(largest, taps**2) * step
 
 
 def _odd(count: int, step: int) -> int:

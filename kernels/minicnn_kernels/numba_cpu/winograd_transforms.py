@@ -28,6 +28,10 @@ from minicnn_kernels.numba_cpu.microkernel import Emitter
 _intrinsic: Any = intrinsic  # its declared type would hide the signatures of what it makes
 _Values = list[ir.Value]
 
+# The sixth point is infinity.
+POINTS = (0, 1, -1, 2, -2)
+SIDE = len(POINTS) + 1  # rows and columns of a transformed tile
+
 # Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016), section 4.3.
 B_T = np.array([
     [4, 0, -5, 0, 1, 0],
@@ -37,20 +41,23 @@ B_T = np.array([
     [0, 2, -1, -2, 1, 0],
     [0, 4, 0, -5, 0, 1],
 ])  # fmt: skip
-G = np.array([
-    [1 / 4, 0, 0],
-    [-1 / 6, -1 / 6, -1 / 6],
-    [-1 / 6, 1 / 6, -1 / 6],
-    [1 / 24, 1 / 12, 1 / 6],
-    [1 / 24, -1 / 12, 1 / 6],
-    [0, 0, 1],
-])  # fmt: skip
-A_T = np.array([
-    [1, 1, 1, 1, 1, 0],
-    [0, 1, -1, 2, -2, 0],
-    [0, 1, 1, 4, 4, 0],
-    [0, 1, -1, 8, -8, 1],
-])  # fmt: skip
+
+
+def _values(count: int) -> Array:
+    """(6, count): the powers 0, 1, ... of the points; at infinity only the last one counts."""
+    at_infinity = [k == count - 1 for k in range(count)]
+    return np.array([*([float(p) ** k for k in range(count)] for p in POINTS), at_infinity])
+
+
+def matrices(taps: int) -> tuple[Array, Array]:
+    """A^T and G for filters of ``taps`` numbers; with the same points, B^T is the same for all.
+
+    >>> matrices(5)[0]
+    array([[ 1.,  1.,  1.,  1.,  1.,  0.],
+           [ 0.,  1., -1.,  2., -2.,  1.]])
+    """
+    distances = [np.prod([p - q for q in POINTS if q != p]) for p in POINTS]
+    return _values(SIDE + 1 - taps).T, _values(taps) / np.array([*distances, 1.0])[:, None]
 
 
 def two_sided(matrix: Array) -> Callable[..., None]:
@@ -89,11 +96,18 @@ def two_sided(matrix: Array) -> Callable[..., None]:
     return emit_two_sided
 
 
+A_T3, G3 = matrices(3)
+A_T5, G5 = matrices(5)
+
 transform_input = two_sided(B_T)  # 6x6 numbers of x to 6x6
-transform_weights = two_sided(G)  # 3x3 to 6x6
-transform_output = two_sided(A_T)  # 6x6 to 4x4 numbers of y
-transform_grad_output = two_sided(A_T.T)  # 4x4 numbers of gy to 6x6
-transform_grad_weights = two_sided(G.T)  # 6x6 to 3x3
+transform_weights3 = two_sided(G3)  # 3x3 to 6x6
+transform_weights5 = two_sided(G5)  # 5x5 to 6x6
+transform_output3 = two_sided(A_T3)  # 6x6 to 4x4 numbers of y
+transform_output5 = two_sided(A_T5)  # 6x6 to 2x2
+transform_grad_output3 = two_sided(A_T3.T)  # 4x4 numbers of gy to 6x6
+transform_grad_output5 = two_sided(A_T5.T)  # 2x2 to 6x6
+transform_grad_weights3 = two_sided(G3.T)  # 6x6 to 3x3
+transform_grad_weights5 = two_sided(G5.T)  # 6x6 to 5x5
 
 
 def _place(emit: Emitter, i: int, row: ir.Value, j: int, column: ir.Value) -> ir.Value:
@@ -122,7 +136,7 @@ def _multiply(emit: Emitter, matrix: Array, x: _Values) -> _Values:
 def mirrored(matrix: Array) -> list[tuple[int, int]]:
     """Pairs of rows that differ in the signs of some entries alone.
 
-    >>> mirrored(B_T), mirrored(A_T.T), mirrored(A_T)
+    >>> mirrored(B_T), mirrored(A_T3.T), mirrored(A_T3)
     ([(1, 2), (3, 4)], [(1, 2), (3, 4)], [])
     """
     pairs: list[tuple[int, int]] = []
