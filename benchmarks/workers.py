@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -82,8 +83,10 @@ class Worker:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.communicate()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            stream.close()
+        with contextlib.suppress(BrokenPipeError):  # a request that nobody reads any more
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.close()
 
     def __enter__(self) -> Worker:
         return self

@@ -67,15 +67,16 @@ def test_what_a_library_prints_does_not_disturb_the_channel(variables, tmp_path)
         workers.Worker("dezero", sys.executable, variables)
 
 
-def test_a_worker_that_dies_leaves_its_last_words(monkeypatch, tmp_path):
+@pytest.mark.parametrize("is_dead", [False, True], ids=["dying", "dead"])
+def test_a_worker_that_dies_leaves_its_last_words(monkeypatch, tmp_path, is_dead):
     script = tmp_path / "worker.py"
     script.write_text("import sys\nprint('{\"versions\": {}}', flush=True)\nsys.exit('full')\n")
     monkeypatch.setattr(workers, "SCRIPT", script)
-    with (
-        workers.Worker("torch", sys.executable, dict(os.environ)) as worker,
-        pytest.raises(workers.PeerError, match="ended with code 1: full"),
-    ):
-        worker.ask("step")
+    with workers.Worker("torch", sys.executable, dict(os.environ)) as worker:
+        if is_dead:
+            worker._process.wait()
+        with pytest.raises(workers.PeerError, match="ended with code 1: full"):
+            worker.ask("step")
 
 
 def test_workers_get_one_allocator_or_their_own(monkeypatch):
