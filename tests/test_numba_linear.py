@@ -121,12 +121,12 @@ def calls_of_loops(monkeypatch, compiled, primitive, arguments):
     return bool(called)
 
 
-def test_small_products_are_left_to_blas(compiled, monkeypatch):
-    monkeypatch.setattr(kernels, "SMALL", 2)  # 128 multiply-adds
-    for primitive in ("linear", *GRADIENTS):
-        small, large = problem((2,), 16, 4)[primitive], problem((3,), 16, 4)[primitive]
-        assert not calls_of_loops(monkeypatch, compiled, primitive, small)
-        assert calls_of_loops(monkeypatch, compiled, primitive, large)
+@pytest.mark.parametrize(("primitive", "rows"), [("linear", 2), *((g, 8) for g in GRADIENTS)])
+def test_small_products_are_left_to_blas(compiled, monkeypatch, primitive, rows):
+    monkeypatch.setattr(kernels, "SMALL", 2)  # 128 multiply-adds, 512 of a gradient
+    small, large = (problem((n,), 16, 4)[primitive] for n in (rows, rows + 1))
+    assert not calls_of_loops(monkeypatch, compiled, primitive, small)
+    assert calls_of_loops(monkeypatch, compiled, primitive, large)
 
 
 def test_gradients_that_do_not_fill_vectors_are_left_to_blas(compiled, monkeypatch):

@@ -5,8 +5,9 @@ turns one into a method that first looks whether it serves the arguments. Its lo
 one dtype, float32 or float64. Anything else goes to the reference, and in strict mode is an error.
 
 Some calls go to the reference silently, because array code is as good for them: a few operations on
-fewer than `SMALL` numbers take less time than starting the threads, and the mean of a whole plane,
-the one bin of global average pooling, is a single call of NumPy.
+fewer than `SMALL` numbers take less time than starting the threads (`LIGHT`, `PRODUCTS` and
+`GRADIENT_PRODUCTS` times as many, where array code does better), and the mean of a whole plane, the
+one bin of global average pooling, is a single call of NumPy.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from minicnn_kernels.numba_cpu import (
 )
 from minicnn_kernels.numba_cpu import linear as fully_connected
 from minicnn_kernels.numba_cpu import softmax as rows
-from minicnn_kernels.numba_cpu.compile import Array
 from minicnn_kernels.numba_cpu.microkernel import lanes
 from minicnn_kernels.reference import Kernels
 from minicnn_kernels.threads import use_num_threads
 
 COMPILED = {np.dtype(np.float32), np.dtype(np.float64)}
 SMALL = 2**14
-LIGHT = 8  # times as many numbers, where NumPy too crosses memory once
-PRODUCTS = 64  # multiply-adds of a matrix product that take as long as an operation on one number
+LIGHT = 8  # for operations in which NumPy, too, crosses memory once
+PRODUCTS = 64  # for multiply-adds of a fully connected layer
+GRADIENT_PRODUCTS = 256  # for those of its gradients
 
 Arguments = Sequence[Any]
 
@@ -135,20 +136,17 @@ def _one_bin_grad(args: Arguments) -> bool:
     return bool(args[0].shape[2:] == (1, 1))
 
 
-def _few_products(rows: Array, columns: int) -> bool:
-    """Whether a matrix product with ``rows`` and so many columns leaves no work for threads."""
-    return bool(rows.size * columns <= PRODUCTS * SMALL)
-
-
 def _small_linear(args: Arguments) -> bool:
-    return _few_products(args[0], args[1].shape[0])
+    x, w = args[:2]
+    return bool(x.size * w.shape[0] <= PRODUCTS * SMALL)
 
 
 def _small_linear_grad(args: Arguments) -> bool:
-    """For both gradients: the vectors of their loops must be full."""
+    """For both gradients: the vectors of their loops must be full, too."""
     gy, other = args
     columns = other.shape[-1]
-    return _few_products(gy, columns) or columns % lanes(other.dtype) != 0
+    is_small = gy.size * columns <= GRADIENT_PRODUCTS * SMALL
+    return bool(is_small or columns % lanes(other.dtype))
 
 
 def _small_linear_grad_input(args: Arguments) -> bool:
