@@ -165,6 +165,8 @@ def _basic_block(nn: Any) -> Any:
             self.relu = nn.ReLU()
 
         def forward(self, x: Any) -> Any:
+            if hasattr(nn, "residual"):  # minicnn's way to write it: one operation at the end
+                return nn.residual(self.body, x, self.shortcut(x), self.relu)
             return self.relu(self.body(x) + self.shortcut(x))
 
     return Block

@@ -240,6 +240,29 @@ def test_every_loop_is_taken_by_some_case():
     assert kinds >= {*in_place, ("direct", True), ("direct", False), ("gathered", False)}
 
 
+def test_relu_waits_for_the_last_block_of_numbers():
+    rng = np.random.default_rng(4)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((1, 1100, 5, 5), (9, 1100, 1, 1)))
+    window = Window2d.of((5, 5), 1)
+    y = convolution.conv2d(x, w, None, window, 1)
+    rectified = convolution.conv2d_affine(x, w, None, None, window, 1, True)
+    np.testing.assert_array_equal(rectified, np.maximum(y, 0))
+
+
+def test_a_factor_and_a_shift_for_each_filter():
+    rng = np.random.default_rng(5)
+    x, w = (rng.standard_normal(s) for s in ((2, 3, 6, 5), (4, 3, 3, 3)))
+    scale, shift = np.array([2.0, -1.0, 0.0, 0.5]), np.array([0.0, 3.0, -1.0, 1.0])
+    window = Window2d.of((6, 5), 3, padding=1)
+    y = convolution.conv2d(x, w, None, window, 1)
+    expected = y * scale.reshape(1, 4, 1, 1) + shift.reshape(1, 4, 1, 1)
+    allowed = tolerance(np.float64, 3, float(np.abs(expected).max()))
+    for relu in (False, True):
+        actual = convolution.conv2d_affine(x, w, scale, shift, window, 1, relu)
+        exact = np.maximum(expected, 0) if relu else expected
+        np.testing.assert_allclose(actual, exact, rtol=0, atol=allowed)
+
+
 OTHER_PROCESSORS = {
     "haswell": "+sse,+sse2,+sse3,+sse4.1,+sse4.2,+avx,+avx2,+fma,+64bit,+cx8,+fxsr",
     "x86-64": "+sse,+sse2,+64bit,+cx8,+fxsr",

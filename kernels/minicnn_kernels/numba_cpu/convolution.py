@@ -9,8 +9,8 @@ All three are sums of products of the same numbers:
 Three compiled loops serve them: `lanes_loops` and `panel_loops` the first two, `weight_loops` the
 third. `convolution_plans` describes a problem to them in tables of offsets; this file allocates and
 calls. Sums are of float32 or float64 numbers in that precision, in an order that depends on the
-sizes and the number of threads alone. Windows of 3x3 and 5x5 go to `winograd` where that is faster, and
-channels that are groups of their own to `depthwise_loops`.
+sizes and the number of threads alone. Windows of 3x3 and 5x5 go to `winograd` where that is faster,
+and channels that are groups of their own to `depthwise_loops`.
 
 Taps on padding are skipped or read as 0, which is the same unless the other factor is NaN or
 infinite: 0 * NaN is NaN. The reference multiplies the weights by the zeros of the padding in the

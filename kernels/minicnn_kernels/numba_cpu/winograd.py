@@ -31,7 +31,8 @@ Windows of 5x5 take the same six points, so that B stays as it is: 2x2 outputs t
 where the direct sum takes 100. The rows of A^T are powers of the points, the columns of G too, each
 divided by the product of the point's distances to the others (`winograd_transforms.matrices`).
 
-Input gradient: the same convolution of gy, padded by KH - 1 - PH, with flipped taps and C and F swapped.
+Input gradient: the same convolution of gy, padded by KH - 1 - PH, with flipped taps and C and F
+swapped.
 
 Weight gradient: Y above is linear in g, and the gradient is its transpose,
 
