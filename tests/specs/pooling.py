@@ -192,8 +192,8 @@ def _floor(right, x, *rest):
 
 
 ARGUMENT_FAULTS = [
-    broken_attribute("stride 1 by default", pooling, "_window", _stride_one),
-    broken_attribute("ceil_mode ignored", pooling, "_window", _floor),
+    broken_attribute("stride 1 by default", pooling, "pool_window", _stride_one),
+    broken_attribute("ceil_mode ignored", pooling, "pool_window", _floor),
 ]
 
 
