@@ -7,15 +7,16 @@ All three are sums of products of the same numbers:
     weight gradient  gw[f, k] = sum over p of gy[f, p] * window of x[k, p]
 
 Three compiled loops serve them: `lanes_loops` and `panel_loops` the first two, `weight_loops` the
-third. `convolution_plans` describes a problem to them in tables of offsets; this file allocates and
-calls. Sums are of float32 or float64 numbers in that precision, in an order that depends on the
-sizes and the number of threads alone. Windows of 3x3 and 5x5 go to `winograd` where that is faster,
-and channels that are groups of their own to `depthwise_loops`.
+third. `convolution_plans` and its neighbours describe a problem to them in tables of offsets; this
+file allocates and calls. Sums are of float32 or float64 numbers in that precision, in an order that
+depends on the sizes and the number of threads alone. Windows of 3x3 and 5x5 go to `winograd` where
+that is faster, and channels that are groups of their own to `depthwise_loops`.
 
 Taps on padding are skipped or read as 0, which is the same unless the other factor is NaN or
 infinite: 0 * NaN is NaN. The reference multiplies the weights by the zeros of the padding in the
 forward, and by no zero in the input gradient. So weights that are not all finite are looked for
-where the loops do otherwise (one pass over w), and left to the reference.
+where the loops do otherwise (one pass over w), and left to the reference. Where the weight gradient
+skips padding, it finds a gy that is not finite by its result, which then is not finite either.
 """
 
 from __future__ import annotations
@@ -28,12 +29,10 @@ from minicnn_kernels.numba_cpu import elementwise, winograd
 from minicnn_kernels.numba_cpu.batch_norm import scale_and_shift
 from minicnn_kernels.numba_cpu.compile import Array, flat, int64, kernel, uint64
 from minicnn_kernels.numba_cpu.convolution_plans import (
-    PIXELS,
     LanesPlan,
     PanelPlan,
     forward_plan,
     input_plans,
-    weight_plan,
 )
 from minicnn_kernels.numba_cpu.depthwise_loops import correlate_planes, plane_weight_gradient
 from minicnn_kernels.numba_cpu.depthwise_plans import (
@@ -47,6 +46,7 @@ from minicnn_kernels.numba_cpu.lanes_loops import correlate_lanes, pack_weights
 from minicnn_kernels.numba_cpu.microkernel import ROWS, lanes
 from minicnn_kernels.numba_cpu.panel_loops import Operands, correlate
 from minicnn_kernels.numba_cpu.weight_loops import combine, weight_gradient
+from minicnn_kernels.numba_cpu.weight_plans import weight_plan
 from minicnn_kernels.numba_cpu.workspace import scratch as _scratch
 from minicnn_kernels.reference import Kernels
 from minicnn_kernels.threads import get_num_threads
@@ -134,10 +134,13 @@ def conv2d_grad_weight(gy: Array, x: Array, window: Window2d, groups: int) -> Ar
     sums = (np.empty if plan.complete else np.zeros)(plan.sums, x.dtype)
     weight_gradient(
         np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1), sums,
-        plan.shape, plan.target, plan.tasks, plan.offsets, PIXELS, plan.width,
+        plan.shape, plan.target, plan.tasks, plan.offsets, plan.cut, plan.columns, plan.taps,
         _scratch(len(plan.tasks), plan.workers, plan.reserved, x.dtype),
     )  # fmt: skip
-    combine(sums, gw.reshape(groups, F // groups, -1))
+    combine(sums, plan.rows, gw.reshape(groups, F // groups, -1))
+    if plan.cut.skips_padding and not np.isfinite(gw).all() and not np.isfinite(gy).all():
+        with np.errstate(all="ignore"):
+            return _REFERENCE.conv2d_grad_weight(gy, x, window, groups)
     return gw
 
 

@@ -29,13 +29,12 @@ BLOCK = 512  # numbers of each window that are gathered at once
 PANEL_BYTES = 2**19  # of all panels that are gathered at once
 PANELS = 32  # at most as many panels are multiplied at once
 LANE_PIXELS = 256  # pixels of one block where the lanes are channels
+SORTED_PIXELS = 2048  # of at most so many where they are sorted
 WORTH_SORTING = 0.96  # sort pixels by the taps on the map if these are a smaller share
 MOST_CLASSES = 64
 SMALL_MAP = 2048  # read a map of up to so many cells in place instead of copying it
 LEAST_NUMBERS = 100  # of a window, for turning the results to be cheap beside summing them
-PIXELS = 512  # pixels of gy that are transposed at once
 MOVE = 3.5  # cycles to gather a vector of pixels; an FMA of a vector takes one
-CHANNELS = 2 * VECTORS  # vectors of channels that are transposed at once
 
 Taps = tuple[tuple[int, int], ...]
 
@@ -72,20 +71,6 @@ class LanesPlan(NamedTuple):
     reserved: int
 
 
-class WeightPlan(NamedTuple):
-    """The arguments of `weight_gradient` that depend on sizes alone."""
-
-    shape: Map
-    target: Target
-    tasks: Array
-    offsets: Array
-    width: int
-    sums: tuple[int, ...]
-    complete: bool  # whether each part of the sums is written
-    workers: int
-    reserved: int
-
-
 @functools.lru_cache(maxsize=256)
 def forward_plan(
     window: Window2d, C: int, F: int, N: int, G: int, dtype: np.dtype[Any], workers: int
@@ -93,13 +78,13 @@ def forward_plan(
     """The plan of `convolution.conv2d`; C, the channels of one group."""
     M, T, size = F // G, window.taps, dtype.itemsize
     target = Target(M, 0, window.oh * window.ow, window.ow, 1)
-    shape, offsets = _map(
-        G, C, (window.h, window.w), (window.sh, window.sw), _taps(window),
+    shape, offsets = window_map(
+        G, C, (window.h, window.w), (window.sh, window.sw), taps_of(window),
         (window.oh, window.ow), target, size,
     )  # fmt: skip
     places = np.arange(C * T)
     if _is_by_lanes(shape, target, T, dtype):
-        return _lanes_plan(shape, target, _taps(window), offsets, 1, places, N, dtype, workers)
+        return _lanes_plan(shape, target, taps_of(window), offsets, 1, places, N, dtype, workers)
     numbers = places * size
     return _panel_plan(shape, target, M * C * T, offsets, numbers, C * T * size, N, dtype, workers)
 
@@ -127,7 +112,7 @@ def input_plans(
             target = Target(
                 C, h0 * window.w + w0, window.h * window.w, window.sh * window.w, window.sw
             )
-            shape, offsets = _map(
+            shape, offsets = window_map(
                 G, M, (window.oh, window.ow), (1, 1), tuple(taps), rows, target, size
             )
             if _is_by_lanes(shape, target, len(taps), dtype):
@@ -144,35 +129,6 @@ def input_plans(
     return plans
 
 
-@functools.lru_cache(maxsize=256)
-def weight_plan(
-    window: Window2d, C: int, F: int, N: int, G: int, dtype: np.dtype[Any], workers: int
-) -> WeightPlan:
-    """The plan of `convolution.conv2d_grad_weight`."""
-    M, T, size, step = F // G, window.taps, dtype.itemsize, lanes(dtype)
-    target = Target(M, 0, window.oh * window.ow, window.ow, 1)
-    shape, offsets = _map(
-        G, C, (window.h, window.w), (window.sh, window.sw), _taps(window),
-        (window.oh, window.ow), target, size,
-    )  # fmt: skip
-    K, tiles, channels = C * T, -(-C * T // ROWS), -(-M // step) * step
-    offsets = np.concatenate([offsets, np.repeat(offsets[-1:], tiles * ROWS - K)])
-    split = G * K * channels * size > 2**20 and tiles >= 8 * workers and workers > G
-    tasks, largest = _tasks(shape, N, tiles, workers, size, split)
-    first, end = tasks[:, 5] * ROWS // T, np.minimum(-(-tasks[:, 6] * ROWS // T), C)
-    cells = [(g, t0) for g, *_, t0, _ in tasks.tolist()]
-    owners = {(cell, t % workers) for t, cell in enumerate(cells)}
-    parts = 1 if len(owners) == len(set(cells)) else min(workers, len(tasks))
-    written = [(cell, t % parts) for t, cell in enumerate(cells)]
-    again = np.array([place in written[:t] for t, place in enumerate(written)])
-    tasks = np.stack([*tasks.T, first, end, again], axis=1)
-    width = min(CHANNELS * step, channels)
-    reserved = _rounded(PIXELS * width + step + largest + step)
-    complete = len(set(written)) == parts * len(set(cells))
-    sums = parts, G, tiles * ROWS, channels
-    return WeightPlan(shape, target, tasks, offsets, width, sums, complete, workers, reserved)
-
-
 def _panel_plan(
     shape: Map, target: Target, group_of_a: int, offsets: Array, numbers: Array, row_of_a: int,
     N: int, dtype: np.dtype[Any], workers: int,
@@ -180,7 +136,7 @@ def _panel_plan(
     K, width, size = len(offsets), VECTORS * lanes(dtype), dtype.itemsize
     height = 1 if target.rows <= 3 else ROWS
     tiles = -(-target.rows // height)
-    tasks, largest = _tasks(shape, N, tiles, workers, size, False)
+    tasks, largest = cut_tasks(shape, N, tiles, workers, size, False)
     direct = _is_direct(shape, K, tiles * height, dtype)
     if direct:
         block, panels, into_b = 0, PANELS, offsets
@@ -190,7 +146,7 @@ def _panel_plan(
         into_b = np.arange(K) % block * width * size
     steps = np.stack([numbers, into_b], axis=1)
     rows = np.minimum(np.arange(tiles * height), target.rows - 1).reshape(tiles, height) * row_of_a
-    reserved = _rounded((ROWS + panels * block + 2) * width + largest)
+    reserved = rounded((ROWS + panels * block + 2) * width + largest)
     blocking = Blocking(group_of_a, height, K, block, panels, direct, False)
     return PanelPlan(shape, target, blocking, tasks, offsets, steps, rows, workers, reserved)
 
@@ -202,7 +158,7 @@ def _lanes_plan(
     vectors, size = -(-target.rows // lanes(dtype)), dtype.itemsize
     row_classes, column_classes, inside = _classes(shape, taps)
     if sum(map(len, inside)) < len(inside) * len(taps):
-        shape, offsets = _in_place(shape, taps, size)
+        shape, offsets = on_the_map(shape, taps, size)
     widths = _shares(vectors, -(-vectors // VECTORS))
     kinds = sorted({b - a for a, b in widths})
     tiles = np.array([(a, b - a, kinds.index(b - a)) for a, b in widths], np.int64)
@@ -217,12 +173,12 @@ def _lanes_plan(
                 spans.append((first, len(k)))
                 first += len(k)
     table = np.array(spans, np.int64).reshape(len(kinds), len(inside), -1, 2)
-    tasks, largest = _tasks(shape, N, len(widths), workers, size, False)
-    pixels = LANE_PIXELS if len(inside) == 1 else 4 * LANE_PIXELS
+    tasks, largest = cut_tasks(shape, N, len(widths), workers, size, False)
+    pixels = LANE_PIXELS if len(inside) == 1 else _sorted_pixels(shape)
     slots = pixels + (ROWS - 1) * len(inside) + ROWS
     blocking = Lanes(pixels, slots, table.shape[2], len(offsets), vectors, False)
     weights = shape.groups, outer, target.rows, len(places), len(offsets) // outer
-    reserved = _rounded((slots + 1) * VECTORS * lanes(dtype) + lanes(dtype) ** 2 + largest)
+    reserved = rounded((slots + 1) * VECTORS * lanes(dtype) + lanes(dtype) ** 2 + largest)
     return LanesPlan(
         shape, target, blocking, tasks, (row_classes, column_classes), table,
         np.concatenate(steps), tiles, weights, places, shape.in_place, workers, reserved,
@@ -234,8 +190,8 @@ def _classes(shape: Map, taps: Taps) -> tuple[Array, Array, list[list[int]]]:
     up, left = np.array(taps).T
     rows = np.arange(shape.oh)[:, None] * shape.row_step + up
     columns = np.arange(shape.ow)[:, None] * shape.column_step + left
-    row_inside, of_row = _distinct((rows >= 0) & (rows < shape.h))
-    column_inside, of_column = _distinct((columns >= 0) & (columns < shape.w))
+    row_inside, of_row = distinct((rows >= 0) & (rows < shape.h))
+    column_inside, of_column = distinct((columns >= 0) & (columns < shape.w))
     both = row_inside[:, None] & column_inside
     pixels = np.bincount(of_row)[:, None] * np.bincount(of_column)
     met = (both.sum(axis=2) * pixels).sum() / (pixels.sum() * len(taps))
@@ -247,7 +203,13 @@ def _classes(shape: Map, taps: Taps) -> tuple[Array, Array, list[list[int]]]:
     return of_row * len(column_inside), of_column, met_by_class
 
 
-def _in_place(shape: Map, taps: Taps, size: int) -> tuple[Map, Array]:
+def _sorted_pixels(shape: Map) -> int:
+    """Pixels of one block; of as many images as the tile has rows, so that each class fills it."""
+    images = shape.oh * shape.ow * ROWS
+    return images * (SORTED_PIXELS // images) or SORTED_PIXELS // 2
+
+
+def on_the_map(shape: Map, taps: Taps, size: int) -> tuple[Map, Array]:
     """Where the taps lie on the map itself: enough where each pixel meets only those on the map."""
     up, left = np.array(taps).T
     plane = shape.h * shape.w
@@ -259,7 +221,7 @@ def _in_place(shape: Map, taps: Taps, size: int) -> tuple[Map, Array]:
     return shape, offsets.reshape(-1) * size
 
 
-def _distinct(rows: Array) -> tuple[Array, Array]:
+def distinct(rows: Array) -> tuple[Array, Array]:
     """The distinct rows, and which of them each row is."""
     distinct, which = np.unique(rows, axis=0, return_inverse=True)
     return distinct, which.reshape(-1).astype(np.int64)
@@ -284,12 +246,13 @@ def _is_direct(shape: Map, K: int, rows: int, dtype: np.dtype[Any]) -> bool:
     return waste * VECTORS * rows < MOVE * gathering
 
 
-def _rounded(count: int) -> int:
+def rounded(count: int) -> int:
     """Up to whole pages, and an odd number of cache lines more, so that workers do not collide."""
     return -(-count // 1024) * 1024 + 16
 
 
-def _taps(window: Window2d) -> Taps:
+def taps_of(window: Window2d) -> Taps:
+    """Row and column of each tap, for output (0, 0)."""
     return tuple(
         (i * window.dh - window.ph, j * window.dw - window.pw)
         for i in range(window.kh)
@@ -297,7 +260,7 @@ def _taps(window: Window2d) -> Taps:
     )
 
 
-def _map(
+def window_map(
     G: int, C: int, size: tuple[int, int], step: tuple[int, int], taps: Taps,
     out: tuple[int, int], target: Target, itemsize: int,
 ) -> tuple[Map, Array]:  # fmt: skip
@@ -332,17 +295,18 @@ def _map(
     return shape, offsets.reshape(-1) * itemsize
 
 
-def _tasks(
-    shape: Map, N: int, tiles: int, workers: int, size: int, split: bool
+def cut_tasks(
+    shape: Map, N: int, tiles: int, workers: int, size: int, split: bool, whole: bool = False
 ) -> tuple[Array, int]:
-    """The tasks (group; first and end of images, rows and tiles) and the size of the largest copy.
+    """The tasks (group; first and end of images, rows, tiles, channels); the largest copy's size.
 
-    Images, or rows of few large images, are shared out; where they are too few, tiles.
+    Images, or without ``whole`` rows of few large images, are shared out; where they are too few,
+    tiles.
     """
     copy = shape.channels * shape.plane * size
     images = max(1, min(COPY_BYTES // max(copy, 1), -(-N // workers)))
     pieces = 1
-    if images == 1:
+    if images == 1 and not whole:
         pieces = min(-(-copy // COPY_BYTES), shape.oh)
     even = shape.groups * N % workers == 0 or 8 * workers <= N
     if split:
@@ -351,7 +315,7 @@ def _tasks(
         parts = 1
         if not even:
             images = 1
-            if shape.oh >= 4 * workers:
+            if shape.oh >= 4 * workers and not whole:
                 pieces = -(-pieces // workers) * workers
             else:
                 parts = min(workers, tiles)
@@ -359,7 +323,7 @@ def _tasks(
     if count >= workers and not split:
         count = min(-(-count // workers) * workers, N)
     tasks = [
-        (g, n0, n1, r0, r1, t0, t1)
+        (g, n0, n1, r0, r1, t0, t1, 0, shape.channels)
         for g in range(shape.groups)
         for n0, n1 in _shares(N, count)
         for r0, r1 in _shares(shape.oh, pieces)

@@ -1,9 +1,10 @@
 """What the loops of a convolution share: how windows are read, where results go, and the tile.
 
-The work of a kernel is a list of tasks. A task is a range of images and output rows and a range of
-tiles of result rows (output channels, or weights of one channel); no two tasks of different workers
-write the same cells. Worker w takes the tasks w, w + workers, ...: which worker adds what, and in
-which order, depends on the sizes alone, so that a result is the same in every run.
+The work of a kernel is a list of tasks. A task is a range of images and output rows, a range of
+tiles of result rows (output channels, or weights), and the channels that these read; no two tasks
+of different workers write the same cells. Worker w takes the tasks w, w + workers, ...: which
+worker adds what, and in which order, depends on the sizes alone, so that a result is the same in
+every run.
 
 Numba compiles a helper into the kernels that call it. It does not notice when a helper in another
 file has changed: after an edit here, empty its cache.
@@ -22,10 +23,10 @@ from minicnn_kernels.numba_cpu.microkernel import (
     VECTOR_BYTES,
     VECTORS,
     clear,
-    move_exactly,
     spread,
     tile,
 )
+from minicnn_kernels.numba_cpu.row_copies import copy_rows, halve_rows
 
 _tile1, _tile2, _tile3 = tile(ROWS, 1), tile(ROWS, 2), tile(ROWS, 3)
 
@@ -77,50 +78,60 @@ def first_window(shape: Map, task: Array) -> int:
 
 
 @helper
-def copy_window(
-    number: float, x: int, shape: Map, task: Array, channels: tuple[int, int], copy: int
-) -> None:
-    """Make a task's padded copy. What a vector writes too much is overwritten by what follows."""
-    size = np.asarray(number).itemsize
-    rows = (task[4] - task[3] - 1) * shape.row_step + shape.row_extent
-    for n in range(task[1], task[2]):
-        for c in range(channels[0], channels[1]):
-            plane = ((n * shape.groups + task[0]) * shape.channels + c) * shape.h
-            to = copy + ((n - task[1]) * shape.image + c * shape.plane) * size
-            for u in range(rows):
-                if u % shape.row_step < shape.row_extent:
-                    row = task[3] * shape.row_step + shape.top + u
-                    source = x + (plane + row) * shape.w * size
-                    is_inside = 0 <= row < shape.h
-                    _copy_row(number, size, source, shape, is_inside, to)
-                to += shape.row_length * size
+def row_table(size: int, shape: Map) -> Array:
+    """How one row of the padded copy is made, the same for all rows: see `row_copies`.
+
+    With a step above 2, one entry for each phase, with a count of numbers instead of lanes.
+    """
+    step, length = shape.column_step, shape.phase_length
+    lanes = VECTOR_BYTES // size
+    vectors = (length + lanes - 1) // lanes if step <= 2 else 1
+    table = np.zeros((shape.phases * vectors, 4), np.int64)
+    for i in range(len(table)):
+        phase, v = i // vectors, i % vectors * lanes
+        column = shape.left + phase + v * step
+        if step <= 2:
+            first, end = min(max(-column, 0), step * lanes), min(shape.w - column, step * lanes)
+            bits = max((1 << max(end, 0)) - (1 << first), 0)
+        else:
+            v = max((step - 1 - column) // step, 0)
+            column += v * step
+            bits = max(min((shape.w - 1 - column) // step + 1, length - v), 0)
+        table[i, 0], table[i, 1], table[i, 2] = column * size, bits, (phase * length + v) * size
+    return table
 
 
 @helper
-def _copy_row(number: float, size: int, source: int, shape: Map, is_inside: bool, to: int) -> None:
-    lanes, step, length = VECTOR_BYTES // size, shape.column_step, shape.phase_length
-    for phase in range(shape.phases):
-        left, start, end = shape.left + phase, length, length
-        if is_inside and step == 1:
-            start, end = min(max(-left, 0), length), min(shape.w - left, length)
-        elif is_inside:
-            start = min(max((step - 1 - left) // step, 0), length)
-            end = min((shape.w - 1 - left) // step + 1, length)
-        for v in range(0, start, lanes):
-            clear(number, to + v * size)
-        at, end = start, max(start, end)
-        if step == 1:
-            while at < end:
-                bits = (1 << min(lanes, end - at)) - 1
-                move_exactly(number, source + (left + at) * size, to + at * size, bits)
-                at += lanes
-        else:
-            first = source + (left + start * step) * size
-            spread(number, first, step * size, to + start * size, size, end - start, False)
-            at = end
-        for v in range(at, length, lanes):
-            clear(number, to + v * size)
-        to += length * size
+def copy_window(
+    number: float, size: int, x: int, shape: Map, task: Array, table: Array, copy: int
+) -> None:  # fmt: skip
+    """Make a task's padded copy. What a vector writes too much is overwritten by what follows."""
+    rows = (task[4] - task[3] - 1) * shape.row_step + shape.row_extent
+    top, step = task[3] * shape.row_step + shape.top, shape.column_step
+    bytes_of_row = shape.w * size
+    length = shape.phases * shape.phase_length * size  # longer than a row that shares its padding
+    for n in range(task[1], task[2]):
+        for c in range(task[7], task[8]):
+            plane = ((n * shape.groups + task[0]) * shape.channels + c) * shape.h
+            to = copy + ((n - task[1]) * shape.image + c * shape.plane) * size
+            for u in range(rows):
+                source = x + (plane + top + u) * bytes_of_row
+                is_inside = 0 <= top + u < shape.h
+                if step > 2 or not is_inside:
+                    for v in range(0, length, VECTOR_BYTES):
+                        clear(number, to + v)
+                if is_inside and u % shape.row_step < shape.row_extent:
+                    if step == 1:
+                        copy_rows(number, source, table.ctypes.data, len(table), to)
+                    elif step == 2:
+                        halve_rows(number, source, table.ctypes.data, len(table), to)
+                    else:
+                        for i in range(len(table)):
+                            spread(
+                                number, source + table[i, 0], step * size, to + table[i, 2], size,
+                                table[i, 1], False,
+                            )  # fmt: skip
+                to += shape.row_length * size
 
 
 @helper

@@ -20,13 +20,11 @@ from minicnn_kernels.numba_cpu.depthwise_tile import (
     ABREAST,
     ENTRY,
     SUMS,
-    copy_rows,
-    halve_rows,
     plane_products,
     plane_tile,
-    widen_rows,
 )
 from minicnn_kernels.numba_cpu.microkernel import VECTOR_BYTES, clear, spread
+from minicnn_kernels.numba_cpu.row_copies import copy_rows, split_rows, widen_rows
 
 
 class Sizes(NamedTuple):
@@ -60,7 +58,7 @@ def _copy_plane(
     if step == 1 or step == -1:
         copy_rows(number, source, table, len(copies), copy)
     elif step == 2:
-        halve_rows(number, source, table, len(copies), copy)
+        split_rows(number, source, table, len(copies), copy)
     elif step == -2:
         widen_rows(number, source, table, len(copies), copy)
     else:

@@ -157,7 +157,7 @@ def _whole(count: int, dtype: np.dtype[Any], vectors: int = 1) -> int:
 
 
 def _bytes(copy: _Copy, size: int) -> int:
-    """Of the copy, and one vector more for what `halve_rows` writes that nobody reads."""
+    """Of the copy, and one vector more for columns of `split_rows` that nobody reads."""
     return copy.rows * copy.row_length * size + VECTOR_BYTES
 
 

@@ -8,14 +8,9 @@ counterpart for the gradient by the weights: 9 sums, one for each tap, run along
 
 Where a vector belongs is said by three numbers of a table (`ENTRY` bytes): the place in the padded
 copy that its first window starts at, its place in the result (or in gy), and a bit mask of lanes.
-
-The copies too are made from tables. For a stride of 2 along the row they take every second number
-of a row, or put a zero after each, by shuffles of whole vectors.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from llvmlite import ir
 from numba import types
@@ -32,7 +27,6 @@ from minicnn_kernels.numba_cpu.microkernel import (
 ABREAST = 8  # vectors of one `plane_tile`
 SUMS = 9  # taps of one `plane_products`
 ENTRY = 24
-COPY_ENTRY = 32
 
 
 @vector_intrinsic
@@ -99,56 +93,3 @@ def plane_products(typing, number, source, gy, entries, count, offsets, sums):
         return context.get_dummy_value()
 
     return signature, generate
-
-
-def _copying(columns_read: int, vectors_written: int) -> Callable[..., None]:
-    """The intrinsic that runs through a table, four numbers for each vector."""
-
-    @vector_intrinsic
-    def emit_copy(typing, number, source, table, count, target):
-        address = types.uintp
-        signature = types.void(number, address, address, types.intp, address)
-
-        def generate(context, builder, signature, arguments):
-            _, source, table, count, target = arguments
-            emit = Emitter(builder, signature.args[0])
-            with cgutils.for_range(builder, count, intp=INT) as loop:
-                entry = builder.add(table, builder.mul(loop.index, ir.Constant(INT, COPY_ENTRY)))
-                at, bits, to, other = (emit.load(entry, 8 * i, INT) for i in range(4))
-                place, to = builder.add(source, at), builder.add(target, to)
-                vector = emit.masked_load(place, emit.mask(bits))
-                if columns_read == 2:
-                    place = builder.add(place, ir.Constant(INT, VECTOR_BYTES))
-                    bits = builder.lshr(bits, ir.Constant(INT, emit.lanes))
-                    _halve(
-                        emit, vector, emit.masked_load(place, emit.mask(bits)), to, target, other
-                    )
-                elif vectors_written == 2:
-                    _widen(emit, vector, to)
-                else:
-                    emit.store(vector, to, 0)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return emit_copy
-
-
-def _halve(
-    emit: Emitter, low: ir.Value, high: ir.Value, even: ir.Value, target: ir.Value, odd: ir.Value
-) -> None:
-    emit.store(emit.shuffle(low, high, list(range(0, 2 * emit.lanes, 2))), even, 0)
-    emit.store(emit.shuffle(low, high, list(range(1, 2 * emit.lanes, 2))), target, odd)
-
-
-def _widen(emit: Emitter, vector: ir.Value, to: ir.Value) -> None:
-    half = emit.lanes // 2
-    for part in range(2):
-        order = [lane for i in range(half) for lane in (part * half + i, emit.lanes)]
-        emit.store(emit.shuffle(vector, emit.zeros, order), to, part * VECTOR_BYTES)
-
-
-# Copy ``count`` vectors as they are; take every second number apart from the others; put a zero
-# after each number. An entry of the table: bytes from the source, the lanes to read as a bit mask
-# (the others become 0), bytes from the target, and the same for the odd numbers.
-copy_rows, halve_rows, widen_rows = _copying(1, 1), _copying(2, 2), _copying(1, 2)

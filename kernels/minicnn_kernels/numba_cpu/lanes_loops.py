@@ -26,6 +26,7 @@ from minicnn_kernels.numba_cpu.convolution_windows import (
     Target,
     copy_window,
     first_window,
+    row_table,
     run_tile,
     whole_table,
 )
@@ -35,9 +36,9 @@ from minicnn_kernels.numba_cpu.microkernel import (
     VECTORS,
     finish,
     move,
-    spread,
     transpose,
 )
+from minicnn_kernels.numba_cpu.row_copies import spread_row
 
 
 class Lanes(NamedTuple):
@@ -108,6 +109,7 @@ def correlate_lanes(
         pixels_at, class_at = np.empty(how.slots, np.int64), np.empty(how.slots, np.int64)
         slots = np.empty(how.pixels + lanes, np.int64)
         whole, zeros = whole_table(), np.zeros(ROWS, x.dtype)
+        table = row_table(size, shape)
         sums = scratch.ctypes.data + int64(worker) * reserved * size
         block = sums + how.slots * VECTORS * VECTOR_BYTES
         copy = block + lanes * VECTOR_BYTES
@@ -115,7 +117,7 @@ def correlate_lanes(
             task = tasks[t]
             start = x.ctypes.data + first_window(shape, task) * size
             if not shape.in_place:
-                copy_window(number, x.ctypes.data, shape, task, (0, shape.channels), copy)
+                copy_window(number, size, x.ctypes.data, shape, task, table, copy)
                 start = copy
             pixels = (task[2] - task[1]) * (task[4] - task[3]) * shape.ow
             for q in range(0, pixels, how.pixels):
@@ -212,9 +214,9 @@ def _turn(
             else:
                 finish(number, sums, of_sums, there, channels, block, VECTOR_BYTES, bias, relu)
                 for m in range(min(lanes, channels)):
-                    spread(
-                        number, block + m * VECTOR_BYTES, size,
-                        to + (v * target.column + m * target.plane) * size, target.column * size,
-                        there, False,
+                    spread_row(
+                        number, size, block + m * VECTOR_BYTES,
+                        to + (v * target.column + m * target.plane) * size, target.column, there,
+                        False,
                     )  # fmt: skip
         lane += length

@@ -27,7 +27,7 @@ instructions for the element type of their first argument. LLVM chooses the mach
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -246,44 +246,47 @@ def _write(
     add: ir.Value,
 ) -> None:
     """Store the lanes of each vector piece by piece: nothing outside a piece is touched."""
-    builder, vectors = emit.builder, len(sums[0])
-    add = builder.trunc(add, ir.IntType(1))
-    for v in range(vectors):
+    builder = emit.builder
+    with builder.if_then(builder.trunc(add, ir.IntType(1))):
+        for row, register, place, mask in _pieces(emit, sums, c, row_of_c, pieces):
+            before = emit.masked_load(place, emit.only_below(row, valid, mask))
+            builder.store(builder.fadd(builder.load(register), before), register)
+    for row, register, place, mask in _pieces(emit, sums, c, row_of_c, pieces):
+        emit.masked_store(builder.load(register), place, emit.only_below(row, valid, mask))
+
+
+def _pieces(
+    emit: Emitter, sums: list[list[ir.Value]], c: ir.Value, row_of_c: ir.Value, pieces: ir.Value
+) -> Iterator[tuple[int, ir.Value, ir.Value, ir.Value]]:
+    """Emit loops over the pieces; inside, give each row, its register, its place and the lanes."""
+    builder = emit.builder
+    for v in range(len(sums[0])):
         first, end = emit.load(pieces, 8 * v, INT), emit.load(pieces, 8 * v + 8, INT)
         with cgutils.for_range_slice(builder, first, end, ir.Constant(INT, 1), intp=INT) as loop:
             piece = builder.add(pieces, builder.mul(loop[0], ir.Constant(INT, 16)))
             mask = emit.mask(emit.load(piece, 0, INT))
-            target = builder.add(c, emit.load(piece, 8, INT))
-            old = builder.select(add, mask, emit.no_lanes)
+            place = builder.add(c, emit.load(piece, 8, INT))
             for m, row in enumerate(sums):
-                place = builder.add(target, builder.mul(row_of_c, ir.Constant(INT, m)))
-                before = emit.masked_load(place, emit.only_below(m, valid, old))
-                value = builder.fadd(builder.load(row[v]), before)
-                emit.masked_store(value, place, emit.only_below(m, valid, mask))
+                yield m, row[v], place, mask
+                place = builder.add(place, row_of_c)
 
 
-def _moving(exact: bool) -> Callable[..., None]:
-    @vector_intrinsic
-    def emit_move(typing, number, source, target, lanes_to_read):
-        signature = types.void(number, types.uintp, types.uintp, types.int64)
+@vector_intrinsic
+def move(typing, number, source, target, lanes_to_read):
+    """Copy one vector; lanes outside a bit mask may become 0, and must be readable all the same."""
+    signature = types.void(number, types.uintp, types.uintp, types.int64)
 
-        def generate(context, builder, signature, arguments):
-            _, source, target, lanes_to_read = arguments
-            emit = Emitter(builder, signature.args[0])
-            if exact or MASKED:
-                vector = emit.masked_load(source, emit.mask(lanes_to_read))
-            else:
-                vector = emit.load(source, 0, emit.vector)
-            emit.store(vector, target, 0)
-            return context.get_dummy_value()
+    def generate(context, builder, signature, arguments):
+        _, source, target, lanes_to_read = arguments
+        emit = Emitter(builder, signature.args[0])
+        if MASKED:
+            vector = emit.masked_load(source, emit.mask(lanes_to_read))
+        else:
+            vector = emit.load(source, 0, emit.vector)
+        emit.store(vector, target, 0)
+        return context.get_dummy_value()
 
-        return signature, generate
-
-    return emit_move
-
-
-move_exactly = _moving(True)  # one vector; reads the lanes of a bit mask only, the others become 0
-move = _moving(False)  # the same for a source that is readable beyond, where that is faster
+    return signature, generate
 
 
 @vector_intrinsic

@@ -21,6 +21,7 @@ from minicnn_kernels.numba_cpu.convolution_windows import (
     Target,
     copy_window,
     first_window,
+    row_table,
     run_tile,
     whole_table,
 )
@@ -30,9 +31,9 @@ from minicnn_kernels.numba_cpu.microkernel import (
     VECTOR_BYTES,
     VECTORS,
     move,
-    spread,
     tile,
 )
+from minicnn_kernels.numba_cpu.row_copies import spread_row
 
 _row3 = tile(1, 3)
 
@@ -95,7 +96,7 @@ def correlate(
     number, size = operands.x[0], operands.x.itemsize
     x = operands.x.ctypes.data
     for worker in prange(workers):
-        whole = whole_table()
+        whole, table = whole_table(), row_table(size, shape)
         tile_at = scratch.ctypes.data + int64(worker) * reserved * size
         panels = tile_at + ROWS * VECTORS * VECTOR_BYTES
         copy = panels + (how.panels * how.block + 1) * VECTORS * VECTOR_BYTES
@@ -109,7 +110,7 @@ def correlate(
             task = tasks[t]
             start = x + first_window(shape, task) * size
             if not shape.in_place:
-                copy_window(number, x, shape, task, (0, shape.channels), copy)
+                copy_window(number, size, x, shape, task, table, copy)
                 start = copy
             if how.direct:
                 _directly(number, size, job, shape, target, how, task, start)
@@ -148,7 +149,7 @@ def _gather(
 
 @helper
 def _place(
-    size: int, shape: Map, target: Target, task: Array, n: int, q: int, count: int, length: int,
+    size: int, shape: Map, target: Target, task: Array, q: int, count: int, length: int,
     table: Array,
 ) -> None:  # fmt: skip
     """The table of pieces of ``count`` pixels from q; a line of ``length`` holds OW pixels."""
@@ -157,7 +158,7 @@ def _place(
     if length == cells and target.row == cells:
         rows, length, cells = 1, rows * length, rows * cells  # rows without gaps are one row
     line, column = q // length, q % length
-    n, r = n + line // rows, line % rows
+    n, r = line // rows, line % rows
     table[0] = FIRST_PIECE
     while lane < count:
         at = (task[1] + n) * shape.groups * target.rows * target.plane
@@ -183,21 +184,21 @@ def _place(
 
 @helper
 def _spread_tile(
-    number: float, size: int, shape: Map, target: Target, task: Array, n: int, q: int, count: int,
+    number: float, size: int, shape: Map, target: Target, task: Array, q: int, count: int,
     length: int, valid: int, source: int, to: int, add: bool,
 ) -> None:  # fmt: skip
     """Write ``valid`` rows of a tile to an output whose pixels are not neighbours."""
     lane, rows = 0, task[4] - task[3]
     while lane < count:
         line, column = (q + lane) // length, (q + lane) % length
-        at = (task[1] + n + line // rows) * shape.groups * target.rows * target.plane
+        at = (task[1] + line // rows) * shape.groups * target.rows * target.plane
         at += (task[3] + line % rows) * target.row + column * target.column
         there = min(length - column, count - lane)
         for m in range(valid):
-            spread(
-                number, source + m * VECTORS * VECTOR_BYTES + lane * size, size,
-                to + (at + m * target.plane) * size, target.column * size,
-                min(there, shape.ow - column), add,
+            spread_row(
+                number, size, source + m * VECTORS * VECTOR_BYTES + lane * size,
+                to + (at + m * target.plane) * size, target.column, min(there, shape.ow - column),
+                add,
             )  # fmt: skip
         lane += there
 
@@ -209,27 +210,26 @@ def _by_panels(
 ) -> None:  # fmt: skip
     """Gather a few panels, multiply, and so on."""
     width, rows = VECTORS * VECTOR_BYTES // size, task[4] - task[3]
-    pieces, panels = np.empty((width, 3), np.int64), np.empty((how.panels, 4), np.int64)
+    pieces, panels = np.empty((width, 3), np.int64), np.empty((how.panels, 3), np.int64)
     tables = np.empty((how.panels, 2 * (FIRST_PIECE + width)), np.int64)
     pixels = (task[2] - task[1]) * rows * shape.ow
     for k in range(0, how.numbers, how.block):
         count = min(how.block, how.numbers - k)
         for q0 in range(0, pixels, how.panels * width):
-            found = 0
-            for q in range(q0, min(pixels, q0 + how.panels * width), width):
+            found = min((pixels - q0 + width - 1) // width, how.panels)
+            for j in range(found):
+                q = q0 + j * width
                 there = min(width, pixels - q)
-                panel = job.panels + found * how.block * VECTORS * VECTOR_BYTES
+                panel = job.panels + j * how.block * VECTORS * VECTOR_BYTES
                 _gather(
                     number, size, start, offsets[k : k + count], shape, rows, q, there, panel,
                     pieces,
                 )  # fmt: skip
-                _place(size, shape, target, task, 0, q, there, shape.ow, tables[found])
-                panels[found, 0], panels[found, 1] = panel, there
-                panels[found, 2], panels[found, 3] = 0, q
-                found += 1
+                _place(size, shape, target, task, q, there, shape.ow, tables[j])
+                panels[j, 0], panels[j, 1], panels[j, 2] = panel, there, q
             _multiply(
-                number, size, job, shape, target, how, task, k, count, panels, tables, found,
-                shape.ow,
+                number, size, job, int64(job.y), shape, target, how, task, k, count, panels, tables,
+                found, shape.ow,
             )  # fmt: skip
 
 
@@ -241,32 +241,34 @@ def _directly(
     """Let the tile read the padded copy, with the cells between the rows of pixels."""
     width, rows, found = VECTORS * VECTOR_BYTES // size, task[4] - task[3], 0
     tables = np.empty((how.panels, 2 * (FIRST_PIECE + width)), np.int64)
-    panels = np.empty((how.panels, 4), np.int64)
+    panels = np.empty((how.panels, 3), np.int64)
     lines, length = 1, (rows - 1) * shape.row_length + shape.ow
     if shape.row_step > 1:
         lines, length = rows, shape.ow
+    is_known = lines * ((length + width - 1) // width) <= how.panels  # one image's, for all
     for n in range(task[2] - task[1]):
+        y = int64(job.y) + n * shape.groups * target.rows * target.plane * size
         for line in range(lines):
             at = start + (n * shape.image + line * shape.row_step * shape.row_length) * size
             for q in range(0, length, width):
                 there, pixel = min(width, length - q), line * shape.row_length + q
-                _place(size, shape, target, task, n, pixel, there, shape.row_length, tables[found])
-                panels[found, 0], panels[found, 1] = at + q * size, there
-                panels[found, 2], panels[found, 3] = n, pixel
+                if n == 0 or not is_known:
+                    _place(size, shape, target, task, pixel, there, shape.row_length, tables[found])
+                panels[found, 0], panels[found, 1], panels[found, 2] = at + q * size, there, pixel
                 found += 1
-                is_last = n + 1 == task[2] - task[1] and line + 1 == lines and q + width >= length
-                if found == how.panels or is_last:
-                    _multiply(
-                        number, size, job, shape, target, how, task, 0, how.numbers, panels, tables,
-                        found, shape.row_length,
-                    )  # fmt: skip
+                if found == how.panels or (line + 1 == lines and q + width >= length):
+                    for k in range(0, how.numbers, how.numbers):  # a constant is a type of its own
+                        _multiply(
+                            number, size, job, y, shape, target, how, task, k, how.numbers,
+                            panels, tables, found, shape.row_length,
+                        )  # fmt: skip
                     found = 0
 
 
 @helper
 def _multiply(
-    number: float, size: int, job: _Job, shape: Map, target: Target, how: Blocking, task: Array,
-    k: int, count: int, panels: Array, tables: Array, found: int, length: int,
+    number: float, size: int, job: _Job, y_at: int, shape: Map, target: Target, how: Blocking,
+    task: Array, k: int, count: int, panels: Array, tables: Array, found: int, length: int,
 ) -> None:  # fmt: skip
     """All tiles of numbers k..k+count. A few rows of ``a`` visit all panels in turn."""
     lanes = VECTOR_BYTES // size
@@ -274,7 +276,7 @@ def _multiply(
     neighbours, relu = target.column == 1, how.relu and k + count == how.numbers
     for i in range(task[5], task[6]):
         m, valid = task[0] * target.rows + i * how.rows, min(how.rows, target.rows - i * how.rows)
-        y = job.y + (target.base + m * target.plane) * size
+        y = y_at + (target.base + m * target.plane) * size
         start = job.zeros if add else job.bias + m * size
         rows_of_a, steps = job.rows_of_a + i * how.rows * 8, job.steps + k * 16
         for j in range(found):
@@ -295,6 +297,6 @@ def _multiply(
                 )  # fmt: skip
             if not neighbours:
                 _spread_tile(
-                    number, size, shape, target, task, panels[j, 2], panels[j, 3], there, length,
-                    valid, job.tile, y, add,
+                    number, size, shape, target, task, panels[j, 2], there, length, valid,
+                    job.tile, y, add,
                 )  # fmt: skip
