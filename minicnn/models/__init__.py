@@ -5,7 +5,26 @@
 29034
 """
 
+from minicnn.models.network import Network
 from minicnn.models.notes_cnn import NotesCNN
-from minicnn.models.registry import create, names, register
+from minicnn.models.registry import (
+    Architecture,
+    Preset,
+    create,
+    find,
+    names,
+    nearest_preset,
+    register,
+)
 
-__all__ = ["NotesCNN", "create", "names", "register"]
+__all__ = [
+    "Architecture",
+    "Network",
+    "NotesCNN",
+    "Preset",
+    "create",
+    "find",
+    "names",
+    "nearest_preset",
+    "register",
+]

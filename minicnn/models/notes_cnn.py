@@ -12,13 +12,14 @@ from __future__ import annotations
 from minicnn import nn
 from minicnn.autograd import Tensor
 from minicnn.errors import ShapeError
-from minicnn.models.registry import register
+from minicnn.models.network import Network
+from minicnn.models.registry import Preset, register
 
 WIDTHS = (16, 32)  # filters of the two stages
 
 
-@register("notes_cnn")
-class NotesCNN(nn.Module):
+@register("notes_cnn", {"fashion-mnist": Preset((1, 28, 28), 10)})
+class NotesCNN(Network):
     """The notes' CNN: 29,034 parameters and 2,838,080 multiply-adds for a 1x28x28 image.
 
     ``image_size`` is the height and width of the images, a multiple of 4 or not: pooling rounds

@@ -1,31 +1,79 @@
-"""The architectures by name."""
+"""The architectures by name, each with its presets: for which images it is built, and how.
+
+A builder is a class or function that takes ``num_classes`` and ``in_channels``; where the number of
+weights depends on the size of the images (a fully connected layer that reads a flattened map),
+``image_size`` too; and options of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from minicnn.errors import ArgumentError, nearest
-from minicnn.nn import Module
+from minicnn.models.network import Network
 
-_Builder = TypeVar("_Builder", bound=Callable[..., Module])
-_builders: dict[str, Callable[..., Module]] = {}
+_Builder = TypeVar("_Builder", bound=Callable[..., Network])
 
 
-def register(name: str) -> Callable[[_Builder], _Builder]:
-    """Enter a function or class that builds a model under a name for `create`.
+@dataclass(frozen=True)
+class Preset:
+    """One way to build an architecture: the shape of an image (C, H, W), classes, and options."""
+
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An entry of the registry; the first preset is the one of the paper."""
+
+    name: str
+    builder: Callable[..., Network]
+    presets: Mapping[str, Preset]
+
+    @property
+    def options(self) -> frozenset[str]:
+        """Names of the arguments that the builder takes."""
+        return frozenset(inspect.signature(self.builder).parameters)
+
+    def preset(self, name: str | None) -> Preset:
+        """The preset of that name, or without one the paper's; raises `ArgumentError`."""
+        if name is None:
+            return next(iter(self.presets.values()))
+        if name not in self.presets:
+            raise ArgumentError(
+                f"models.create: {self.name} has no preset {name!r}; "
+                f"{nearest(name, self.presets)}choose one of {', '.join(self.presets)}."
+            )
+        return self.presets[name]
+
+
+_architectures: dict[str, Architecture] = {}
+
+
+def register(name: str, presets: Mapping[str, Preset]) -> Callable[[_Builder], _Builder]:
+    """Enter a class or function that builds a `Network` under a name for `create`.
 
     >>> from minicnn import nn
-    >>> @register("one_layer")
-    ... def one_layer(num_classes=10, in_channels=1, image_size=28):
-    ...     return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
+    >>> @register("one_layer", {"fashion-mnist": Preset((1, 28, 28), 10)})
+    ... class OneLayer(Network):
+    ...     def __init__(self, num_classes, in_channels, image_size):
+    ...         super().__init__()
+    ...         self.flatten = nn.Flatten()
+    ...         self.fc = nn.Linear(in_channels * image_size**2, num_classes)
+    ...     def forward(self, x):
+    ...         return self.fc(self.flatten(x))
     >>> create("one_layer").num_parameters()
     7850
-    >>> _ = _builders.pop("one_layer")  # only an example
+    >>> _ = _architectures.pop("one_layer")  # only an example
     """
 
     def enter(builder: _Builder) -> _Builder:
-        _builders[name] = builder
+        _architectures[name] = Architecture(name, builder, dict(presets))
         return builder
 
     return enter
@@ -37,20 +85,69 @@ def names() -> list[str]:
     >>> "notes_cnn" in names()
     True
     """
-    return sorted(_builders)
+    return sorted(_architectures)
 
 
-def create(name: str, **options: Any) -> Module:
-    """Build the architecture ``name``; ``options`` go to its builder (``num_classes``, ...).
+def find(name: str) -> Architecture:
+    """The entry of an architecture: its builder and its presets.
 
     Raises `ArgumentError` for an unknown name, with the nearest one that exists.
+
+    >>> find("notes_cnn").preset("fashion-mnist").input_shape
+    (1, 28, 28)
+    """
+    if name not in _architectures:
+        raise ArgumentError(
+            f"models.create: unknown model {name!r}; {nearest(name, _architectures)}"
+            f"choose one of {', '.join(names())}."
+        )
+    return _architectures[name]
+
+
+def nearest_preset(name: str, image_size: int) -> str:
+    """The preset of an architecture whose images are the nearest in height to ``image_size``.
+
+    >>> nearest_preset("notes_cnn", 32)
+    'fashion-mnist'
+    """
+    presets = find(name).presets
+    return min(presets, key=lambda key: abs(presets[key].input_shape[1] - image_size))
+
+
+def create(
+    name: str,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    preset: str | None = None,
+    image_size: int | None = None,
+    **options: Any,
+) -> Network:
+    """Build the architecture ``name``.
+
+    preset : for which images, such as ``"imagenet"`` or ``"fashion-mnist"``; the paper's if None
+    num_classes, in_channels, image_size : in place of what the preset says
+    options : more arguments of the builder, in place of the preset's
+
+    Raises `ArgumentError` for an unknown name, preset or option.
 
     >>> create("notes_cnn", num_classes=3).num_parameters()
     18051
     """
-    if name not in _builders:
+    entry = find(name)
+    chosen = entry.preset(preset)
+    C, H, W = chosen.input_shape
+    if unknown := sorted(options.keys() - entry.options):
         raise ArgumentError(
-            f"models.create: unknown model {name!r}; {nearest(name, _builders)}"
-            f"choose one of {', '.join(names())}."
+            f"models.create: {name} has no option {unknown[0]!r}; "
+            f"{nearest(unknown[0], entry.options)}it has {', '.join(sorted(entry.options))}."
         )
-    return _builders[name](**options)
+    size = H if image_size is None else image_size
+    arguments = {**chosen.options, **options}
+    arguments["num_classes"] = chosen.num_classes if num_classes is None else num_classes
+    arguments["in_channels"] = C if in_channels is None else in_channels
+    if "image_size" in entry.options:
+        arguments["image_size"] = size
+    model = entry.builder(**arguments)
+    model.architecture = name
+    model.input_shape = (arguments["in_channels"], size, W if image_size is None else size)
+    return model

@@ -5,13 +5,13 @@ from minicnn.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax,
 from minicnn.nn.containers import ModuleDict, ModuleList, Sequential
 from minicnn.nn.convolution import Conv2d
 from minicnn.nn.features import capture
-from minicnn.nn.fusion import residual, unfused
+from minicnn.nn.fusion import residual, run_chain, unfused
 from minicnn.nn.hooks import RemovableHandle
 from minicnn.nn.linear import Flatten, Identity, Linear
 from minicnn.nn.loss import CrossEntropyLoss, MSELoss
 from minicnn.nn.module import Module
 from minicnn.nn.normalization import BatchNorm1d, BatchNorm2d, LocalResponseNorm
-from minicnn.nn.parameter import Parameter
+from minicnn.nn.parameter import Parameter, without_weights
 from minicnn.nn.pooling import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
@@ -62,5 +62,7 @@ __all__ = [
     "capture",
     "init",
     "residual",
+    "run_chain",
     "unfused",
+    "without_weights",
 ]

@@ -49,6 +49,7 @@ def _in_inference(modules: Sequence[Any]) -> bool:
     return not norm.training and norm.running_mean is not None and not is_grad_enabled()
 
 
+_NORM_RELU = Pattern((BatchNorm2d, ReLU), lambda norm, relu, x: norm(x, relu=True))
 FUSED = (  # the first that fits is taken
     Pattern(
         (Conv2d, BatchNorm2d, ReLU),
@@ -60,7 +61,7 @@ FUSED = (  # the first that fits is taken
         (BatchNorm2d, ReLU, MaxPool2d),
         lambda norm, relu, pool, x: norm(x, relu=True, pool=pool.window),
     ),
-    Pattern((BatchNorm2d, ReLU), lambda norm, relu, x: norm(x, relu=True)),
+    _NORM_RELU,
     Pattern((BatchNorm1d, ReLU), lambda norm, relu, x: norm(x, relu=True)),
     Pattern((Conv2d, ReLU), lambda conv, relu, x: conv(x, relu=True)),
 )
@@ -84,7 +85,15 @@ def unfused() -> Iterator[None]:
 
 
 def run_chain(modules: Sequence[Module], x: Any) -> Any:
-    """Send x through the modules, several at a time where they are fused."""
+    """Send x through the modules, several at a time where they are fused.
+
+    A `Sequential` does it with its own parts; a network whose layers have names does it with a list
+    of them.
+
+    >>> from minicnn import nn
+    >>> nn.run_chain([nn.BatchNorm2d(1), nn.ReLU()], Tensor([[[[1.0, 3.0]]]])).shape
+    (1, 1, 1, 2)
+    """
     i = 0
     while i < len(modules):
         pattern = _pattern(modules[i:]) if _enabled else None
@@ -98,12 +107,12 @@ def run_chain(modules: Sequence[Module], x: Any) -> Any:
     return x
 
 
-def residual(body: Module, x: Tensor, skip: Tensor, relu: Module) -> Tensor:
+def residual(body: Module | Sequence[Module], x: Tensor, skip: Tensor, relu: Module) -> Tensor:
     """Compute ``relu(body(x) + skip)``, the end of a residual block.
 
-    Where ``body`` is a `Sequential` that ends with a batch norm, and ``relu`` a `ReLU`, the last
-    normalisation, the sum and the ReLU are one operation. Source of the block: He et al. 2016,
-    "Deep Residual Learning for Image Recognition", section 3.2.
+    Where ``body``, a `Sequential` or a list of layers, ends with a batch norm, and ``relu`` is a
+    `ReLU`, the last normalisation, the sum and the ReLU are one operation. Source of the block:
+    He et al. 2016, "Deep Residual Learning for Image Recognition", section 3.2.
 
     >>> from minicnn import nn
     >>> body = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.BatchNorm2d(1))
@@ -111,19 +120,21 @@ def residual(body: Module, x: Tensor, skip: Tensor, relu: Module) -> Tensor:
     >>> nn.residual(body, x, x, nn.ReLU()).shape
     (1, 1, 1, 2)
     """
-    layers = list(body.children())
-    if _enabled and _ends_with_norm(body, layers, relu):
+    layers = _layers(body)
+    if _enabled and layers and _NORM_RELU.fits([layers[-1], relu]):
         return layers[-1](run_chain(layers[:-1], x), relu=True, skip=skip)
-    return relu(body(x) + skip)
+    y = body(x) if isinstance(body, Module) else run_chain(body, x)
+    return relu(y + skip)
+
+
+def _layers(body: Module | Sequence[Module]) -> list[Any]:
+    """The layers of a chain; none where ``body`` is another module, or a hook waits for it."""
+    from minicnn.nn.containers import Sequential  # which imports `run_chain`
+
+    if not isinstance(body, Module):
+        return list(body)
+    return list(body.children()) if _is_plain(body, Sequential) else []
 
 
 def _pattern(modules: Sequence[Module]) -> Pattern | None:
     return next((pattern for pattern in FUSED if pattern.fits(modules)), None)
-
-
-def _ends_with_norm(body: Module, layers: Sequence[Module], relu: Module) -> bool:
-    from minicnn.nn.containers import Sequential  # which imports `run_chain`
-
-    fused = Pattern((BatchNorm2d, ReLU), residual)
-    is_chain = type(body) is Sequential and not body.has_hooks and bool(layers)
-    return is_chain and fused.fits([layers[-1], relu])

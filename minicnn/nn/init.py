@@ -11,6 +11,7 @@ up, and ``fan_out = F * KH * KW``; those of a matrix (F, C) are C and F.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from minicnn import random
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError, ShapeError, nearest
 from minicnn.nn._arrays import write
+from minicnn.nn.parameter import has_weights
 
 _T = TypeVar("_T", bound=Tensor)
 
@@ -160,11 +162,15 @@ def trunc_normal_(
             f"trunc_normal_: less than 1 % of a normal distribution with mean {mean!r} and std "
             f"{std!r} lies between a={a!r} and b={b!r}; move a and b around the mean."
         )
-    generator = random.generator()
-    values = generator.normal(mean, std, tensor.size)
-    while (outside := np.flatnonzero((values < a) | (values > b))).size:
-        values[outside] = generator.normal(mean, std, outside.size)
-    return _filled(tensor, values.reshape(tensor.shape))
+
+    def drawn() -> Any:
+        generator = random.generator()
+        values = generator.normal(mean, std, tensor.size)
+        while (outside := np.flatnonzero((values < a) | (values > b))).size:
+            values[outside] = generator.normal(mean, std, outside.size)
+        return values.reshape(tensor.shape)
+
+    return _filled(tensor, drawn)
 
 
 def constant_(tensor: _T, val: float) -> _T:
@@ -174,7 +180,7 @@ def constant_(tensor: _T, val: float) -> _T:
     >>> constant_(Parameter(np.zeros(2, np.float32)), 0.5).array
     array([0.5, 0.5], dtype=float32)
     """
-    return _filled(tensor, np.full(tensor.shape, float(val)))
+    return _filled(tensor, lambda: float(val))
 
 
 def zeros_(tensor: _T) -> _T:
@@ -228,13 +234,14 @@ def _erf_between(low: float, high: float) -> float:
 
 
 def _uniform(tensor: _T, low: float, high: float) -> _T:
-    return _filled(tensor, random.generator().uniform(low, high, tensor.shape))
+    return _filled(tensor, lambda: random.generator().uniform(low, high, tensor.shape))
 
 
 def _normal(tensor: _T, mean: float, std: float) -> _T:
-    return _filled(tensor, random.generator().normal(mean, std, tensor.shape))
+    return _filled(tensor, lambda: random.generator().normal(mean, std, tensor.shape))
 
 
-def _filled(tensor: _T, values: Any) -> _T:
-    write(tensor.array, np.asarray(values))
+def _filled(tensor: _T, values: Callable[[], Any]) -> _T:
+    if has_weights(tensor):
+        write(tensor.array, np.asarray(values()))
     return tensor

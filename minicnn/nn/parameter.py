@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from minicnn.autograd import Tensor
 from minicnn.errors import DTypeError
+
+_without_weights = False
 
 
 class Parameter(Tensor):
@@ -30,7 +36,7 @@ class Parameter(Tensor):
                 f"Parameter: needs floating-point values, not {self.dtype}; convert them with "
                 ".astype(np.float32)."
             )
-        self.array = self.array.copy()
+        self.array = _blank(self.array) if _without_weights else self.array.copy()
         self.requires_grad = requires_grad
 
     def __repr__(self) -> str:
@@ -38,3 +44,33 @@ class Parameter(Tensor):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.array, self.requires_grad)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Give the parameters made inside the ``with`` block a shape but no memory, in all threads.
+
+    They read as zeros and cannot be written. That is enough to count the parameters of a network
+    of any size, and to find the shapes of its maps.
+
+    >>> from minicnn import nn
+    >>> with nn.without_weights():
+    ...     layer = nn.Linear(1_000_000, 1_000_000, bias=False)
+    >>> layer.num_parameters()
+    1000000000000
+    """
+    global _without_weights
+    before, _without_weights = _without_weights, True
+    try:
+        yield
+    finally:
+        _without_weights = before
+
+
+def has_weights(parameter: Tensor) -> bool:
+    """Whether the values of a parameter have memory of their own; see `without_weights`."""
+    return bool(parameter.array.flags.writeable)
+
+
+def _blank(array: Any) -> Any:
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)

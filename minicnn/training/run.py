@@ -207,9 +207,10 @@ def evaluate_run(folder: Path, source: str | None = None) -> tuple[Evaluation, C
 
 
 def create_model(name: str, classes: Any, image_shape: tuple[int, ...]) -> Module:
-    """Build an architecture for the classes and images of a data set."""
+    """Build an architecture for the classes and images of a data set, by the preset nearest it."""
     C, H, _ = image_shape
-    return models.create(name, num_classes=len(classes), in_channels=C, image_size=H)
+    preset = models.nearest_preset(name, H)
+    return models.create(name, len(classes), C, preset=preset, image_size=H)
 
 
 def eval_loader(dataset: ArrayDataset, source: DataSource, config: TrainConfig) -> Loader:
