@@ -29,13 +29,14 @@ class Backend:
     """One kernel set: its name, its device, how to load it, and in words what it is.
 
     ``load(strict)`` returns the set, or raises ImportError or BackendError saying why it cannot be
-    used on this machine.
+    used on this machine. One that does not compute is for inspection and in no list.
     """
 
     name: str
     device: str
     summary: str
     load: Callable[[bool], Kernels]
+    computes: bool = True
 
 
 def _load_numpy(strict: bool) -> Kernels:
@@ -52,6 +53,12 @@ def _load_cupy(strict: bool) -> Kernels:
     from minicnn_kernels.cupy_set import CupyKernels
 
     return CupyKernels(strict=strict)
+
+
+def _load_shapes(strict: bool) -> Kernels:
+    from minicnn_kernels.shapes import ShapeKernels
+
+    return ShapeKernels()
 
 
 _backends: dict[str, Backend] = {}
@@ -72,13 +79,14 @@ def register(backend: Backend) -> None:
 register(Backend("numpy", "cpu", "the reference, plain NumPy", _load_numpy))
 register(Backend("numba", "cpu", "compiled loops on every core", _load_numba))
 register(Backend("cupy", "cuda", "the reference on an NVIDIA GPU", _load_cupy))
+register(Backend("shapes", "cpu", "shapes without numbers", _load_shapes, computes=False))
 
 _DEFAULTS = {"cpu": ("numba", "numpy"), "cuda": ("cupy",)}
 
 
 def names() -> list[str]:
-    """Names of all kernel sets that minicnn knows, usable here or not."""
-    return list(_backends)
+    """Names of all kernel sets that compute, usable here or not."""
+    return [name for name, backend in _backends.items() if backend.computes]
 
 
 def load(name: str, *, strict: bool | None = None) -> Kernels:

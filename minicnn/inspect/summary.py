@@ -10,6 +10,8 @@ import numpy as np
 
 from minicnn.autograd import Tensor, no_grad
 from minicnn.nn import Module
+from minicnn_kernels.registry import use_backend
+from minicnn_kernels.shapes import blank
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Summary:
 
 
 def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
-    """Run one blank sample through the model and list its layers.
+    """Send the shape of one sample through the model and list its layers; nothing is computed.
 
     ``input_shape`` is that of one sample, (C, H, W). The model is not changed: it runs in eval mode
     and gets its mode back. A layer that runs twice is listed twice, its parameters once.
@@ -101,8 +103,8 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
     dtype = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
     try:
         model.eval()
-        with no_grad():
-            model(Tensor(np.zeros((1, *input_shape), dtype)))
+        with no_grad(), use_backend("shapes"):
+            model(Tensor(blank((1, *input_shape), dtype)))
     finally:
         for module, training in modes:
             module.training = training

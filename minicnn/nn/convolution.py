@@ -15,6 +15,7 @@ from minicnn.nn._settings import checked_padding, positive_int, settings
 from minicnn.nn.module import Module
 from minicnn.nn.parameter import Parameter
 from minicnn_kernels.geometry import IntPair, Padding, pair
+from minicnn_kernels.shapes import blank
 
 
 class Conv2d(Module):
@@ -66,9 +67,9 @@ class Conv2d(Module):
                     f"groups={self.groups}; the groups split the channels into equal parts."
                 )
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        self.weight = Parameter(np.zeros(shape, np.float32))
+        self.weight = Parameter(blank(shape, np.float32))
         self.register_parameter(
-            "bias", Parameter(np.zeros(self.out_channels, np.float32)) if bias else None
+            "bias", Parameter(blank((self.out_channels,), np.float32)) if bias else None
         )
         self.reset_parameters()
 

@@ -13,6 +13,7 @@ from minicnn.nn import init
 from minicnn.nn._settings import positive_int, settings
 from minicnn.nn.module import Module
 from minicnn.nn.parameter import Parameter
+from minicnn_kernels.shapes import blank
 
 
 class Linear(Module):
@@ -33,9 +34,9 @@ class Linear(Module):
         super().__init__()
         self.in_features = positive_int(in_features, "in_features", "Linear")
         self.out_features = positive_int(out_features, "out_features", "Linear")
-        self.weight = Parameter(np.zeros((self.out_features, self.in_features), np.float32))
+        self.weight = Parameter(blank((self.out_features, self.in_features), np.float32))
         self.register_parameter(
-            "bias", Parameter(np.zeros(self.out_features, np.float32)) if bias else None
+            "bias", Parameter(blank((self.out_features,), np.float32)) if bias else None
         )
         self.reset_parameters()
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from minicnn.autograd import Tensor
 from minicnn.errors import DTypeError
+from minicnn_kernels.shapes import blank
 
 _without_weights = False
 
@@ -36,7 +35,7 @@ class Parameter(Tensor):
                 f"Parameter: needs floating-point values, not {self.dtype}; convert them with "
                 ".astype(np.float32)."
             )
-        self.array = _blank(self.array) if _without_weights else self.array.copy()
+        self.array = blank(self.shape, self.dtype) if _without_weights else self.array.copy()
         self.requires_grad = requires_grad
 
     def __repr__(self) -> str:
@@ -70,7 +69,3 @@ def without_weights() -> Iterator[None]:
 def has_weights(parameter: Tensor) -> bool:
     """Whether the values of a parameter have memory of their own; see `without_weights`."""
     return bool(parameter.array.flags.writeable)
-
-
-def _blank(array: Any) -> Any:
-    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
