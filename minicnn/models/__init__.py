@@ -5,6 +5,9 @@
 29034
 """
 
+from minicnn.models.googlenet import GoogLeNet, GoogLeNetOutputs
+from minicnn.models.inception_v2 import InceptionV2
+from minicnn.models.inception_v3 import InceptionOutputs, InceptionV3
 from minicnn.models.network import Network
 from minicnn.models.notes_cnn import NotesCNN
 from minicnn.models.registry import (
@@ -19,6 +22,11 @@ from minicnn.models.registry import (
 
 __all__ = [
     "Architecture",
+    "GoogLeNet",
+    "GoogLeNetOutputs",
+    "InceptionOutputs",
+    "InceptionV2",
+    "InceptionV3",
     "Network",
     "NotesCNN",
     "Preset",
