@@ -5,6 +5,7 @@
 29034
 """
 
+from minicnn.models.densenet import DenseNet
 from minicnn.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from minicnn.models.inception_v2 import InceptionV2
 from minicnn.models.inception_v3 import InceptionOutputs, InceptionV3
@@ -22,6 +23,7 @@ from minicnn.models.registry import (
 
 __all__ = [
     "Architecture",
+    "DenseNet",
     "GoogLeNet",
     "GoogLeNetOutputs",
     "InceptionOutputs",
