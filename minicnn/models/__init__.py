@@ -6,6 +6,7 @@
 """
 
 from minicnn.models.densenet import DenseNet
+from minicnn.models.fractalnet import FractalNet
 from minicnn.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from minicnn.models.inception_v2 import InceptionV2
 from minicnn.models.inception_v3 import InceptionOutputs, InceptionV3
@@ -24,6 +25,7 @@ from minicnn.models.registry import (
 __all__ = [
     "Architecture",
     "DenseNet",
+    "FractalNet",
     "GoogLeNet",
     "GoogLeNetOutputs",
     "InceptionOutputs",
