@@ -8,6 +8,7 @@ from torchvision_twins import assert_same_logits, twins
 import minicnn
 from minicnn import models, nn
 from minicnn.autograd import Tensor, no_grad
+from minicnn.inspect import summary
 from minicnn.models.densenet import DenseBlock, DenseLayer, DenseNet
 
 
@@ -74,6 +75,17 @@ def test_transitions_of_bc_networks_leave_half_of_the_maps_rounded_down():
         keeps = DenseNet((1, 1), growth_rate=3, num_init_features=4, compression=1.0)
     assert model.features.transition1.conv.weight.shape == (3, 7, 1, 1)
     assert keeps.features.transition1.conv.weight.shape == (7, 7, 1, 1)
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if "densenet" in name])
+def test_presets_for_small_images_keep_the_depth_at_a_small_cost(name):
+    with nn.without_weights():
+        full, model = models.create(name), models.create(name, preset="fashion-mnist")
+    convolutions = [
+        sum(isinstance(m, nn.Conv2d) for m in network.modules()) for network in (full, model)
+    ]
+    assert convolutions[0] == convolutions[1]
+    assert summary(model, (1, 28, 28)).multiply_adds < 60e6
 
 
 def test_weights_start_with_the_variance_of_he():

@@ -22,7 +22,9 @@ on by copying, k can be as small as 12.
 "BC" networks have bottlenecks, and transitions that compress: they leave half of the maps.
 
 The presets for small images have the stem of the CIFAR networks, a 3x3 convolution with stride 1
-and no pooling; where the full network would take long there, a smaller growth rate: `SMALL_GROWTH`.
+and no pooling. So that an epoch does not take long, most have a smaller growth rate than the full
+network, and those of the deep CIFAR networks for 28x28 images a first convolution with stride 2:
+`SMALL_GROWTH`, `FASHION`.
 """
 
 from __future__ import annotations
@@ -53,18 +55,20 @@ CIFAR = {  # depth, growth rate, whether bottlenecks and compression
     "densenet_bc190": (190, 40, True),
     "densenet_bc250": (250, 24, True),
 }
-SMALL_GROWTH = {  # of the presets for small images, at most 60 million multiply-adds at 28x28
+SMALL_GROWTH = {  # growth rates of the presets for small images
     "densenet121": 8,
-    "densenet161": 8,
-    "densenet169": 8,
-    "densenet201": 6,
-    "densenet264": 6,
-    "densenet40": 6,
-    "densenet100": 2,
-    "densenet_bc40": 12,
-    "densenet_bc100": 6,
-    "densenet_bc190": 3,
-    "densenet_bc250": 2,
+    "densenet161": 6,
+    "densenet169": 6,
+    "densenet201": 5,
+    "densenet264": 4,
+}
+FASHION = {  # growth rate, and stride of the first convolution, of the presets for 28x28
+    "densenet40": (6, 1),
+    "densenet100": (3, 2),
+    "densenet_bc40": (12, 1),
+    "densenet_bc100": (12, 2),
+    "densenet_bc190": (5, 2),
+    "densenet_bc250": (4, 2),
 }
 _WITHOUT_BC: dict[str, Any] = {"num_init_features": 16, "bottleneck_factor": 0, "compression": 1.0}
 
@@ -133,7 +137,7 @@ class DenseNet(Network):
     bottleneck_factor : filters of the 1x1 convolutions for each map of the growth rate, 0 for none
     compression : share of the maps that a transition leaves
     drop_rate : dropout behind each convolution but the first
-    small_images : stem of the CIFAR networks
+    small_images : stem of the CIFAR networks, a 3x3 convolution with ``stem_stride``
 
     Input (N, in_channels, H, W), output (N, num_classes) logits.
 
@@ -153,10 +157,12 @@ class DenseNet(Network):
         compression: float = 0.5,
         drop_rate: float = 0.0,
         small_images: bool = False,
+        stem_stride: int = 1,
     ) -> None:
         super().__init__()
         C = 2 * growth_rate if num_init_features is None else num_init_features
-        self.features = nn.Sequential(_stem(in_channels, C, small_images))
+        stem = _small_stem(in_channels, C, stem_stride) if small_images else _stem(in_channels, C)
+        self.features = nn.Sequential(stem)
         for i, num_layers in enumerate(block_config, start=1):
             block = DenseBlock(
                 num_layers, C, growth_rate, bottleneck_factor * growth_rate, drop_rate
@@ -182,9 +188,11 @@ class DenseNet(Network):
         return self.classifier(self.avgpool(self.relu(self.features(x))))
 
 
-def _stem(in_channels: int, width: int, small_images: bool) -> dict[str, nn.Module]:
-    if small_images:
-        return {"conv0": nn.Conv2d(in_channels, width, 3, padding=1, bias=False)}
+def _small_stem(in_channels: int, width: int, stride: int) -> dict[str, nn.Module]:
+    return {"conv0": nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)}
+
+
+def _stem(in_channels: int, width: int) -> dict[str, nn.Module]:
     return {
         "conv0": nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False),
         "norm0": nn.BatchNorm2d(width),
@@ -219,10 +227,11 @@ for _name, (_depth, _growth, _is_bc) in CIFAR.items():
     # 4 layers are the first convolution, two transitions and the classifier
     _three_blocks = ((_depth - 4) // (6 if _is_bc else 3),) * 3
     _plain: dict[str, Any] = {} if _is_bc else _WITHOUT_BC
+    _small = dict(zip(("growth_rate", "stem_stride"), FASHION[_name], strict=True))
     register(
         _name,
         {
             "cifar10": Preset((3, 32, 32), 10),
-            "fashion-mnist": Preset((1, 28, 28), 10, {"growth_rate": SMALL_GROWTH[_name]}),
+            "fashion-mnist": Preset((1, 28, 28), 10, _small),
         },
     )(partial(DenseNet, _three_blocks, growth_rate=_growth, small_images=True, **_plain))
