@@ -1,6 +1,23 @@
 """Looking at networks: tables of layers, sizes, costs and memory."""
 
 from minicnn.inspect.memory import Memory, MemoryRow, memory
-from minicnn.inspect.summary import LayerRow, Summary, summary
+from minicnn.inspect.summary import (
+    LayerRow,
+    ReceptiveField,
+    Share,
+    Summary,
+    receptive_fields,
+    summary,
+)
 
-__all__ = ["LayerRow", "Memory", "MemoryRow", "Summary", "memory", "summary"]
+__all__ = [
+    "LayerRow",
+    "Memory",
+    "MemoryRow",
+    "ReceptiveField",
+    "Share",
+    "Summary",
+    "memory",
+    "receptive_fields",
+    "summary",
+]
