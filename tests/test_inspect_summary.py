@@ -173,11 +173,16 @@ def test_uneven_bins_count_as_the_longest_and_end_with_the_map():
     assert receptive_fields(behind, (1, 1, 1))[""].size == (1, 1)
 
 
+UNTRACED = {"RBF out (fixed)"}  # outputs to which facts.json gives no field of their own
+
+
 @pytest.mark.parametrize("entry", known(), ids=lambda entry: entry.fact)
 def test_receptive_fields_of_the_architectures(entry):
     facts = {s["stage"]: (s["rf"], s["stride"]) for s in entry.facts["stages"]}
     found = receptive_fields(entry.outline(), tuple(entry.facts["input"]))
     for stage, path in entry.stages.items():
+        if stage in UNTRACED:
+            continue
         rf, stride = facts[stage]
         assert found[path] == ReceptiveField((rf, rf), (stride, stride)), stage
 

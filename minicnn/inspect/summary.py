@@ -43,7 +43,8 @@ class ReceptiveField:
 class LayerRow:
     """One layer of a `Summary`: shapes without the batch axis; costs for one sample.
 
-    ``part`` is "conv" or "fc" for a layer with a matrix of weights, else "other".
+    ``part`` is "conv" or "fc" for a layer with a matrix of weights, else "other"; ``weights`` are
+    the numbers in that matrix and ``parameters`` all of the layer, biases too.
     ``activations`` is how many values the output has and ``activation_bytes`` their memory;
     ``in_place`` tells that the layer can write them over its input (ReLU, batch norm, dropout,
     flatten), unless something else reads that too. ``receptive_field`` is None where the input is
@@ -54,6 +55,7 @@ class LayerRow:
     kind: str
     part: str
     output_shape: tuple[int, ...]
+    weights: int
     parameters: int
     multiply_adds: int
     activations: int
@@ -198,7 +200,7 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
             return
         fresh = [p for p in module.parameters() if id(p) not in counted]
         counted.update(id(p) for p in fresh)
-        rows.append(_row(name, module, output, sum(p.size for p in fresh)))
+        rows.append(_row(name, module, output, fresh))
 
     nn.dry_run(model, input_shape, after=record)
     total = sum(p.size for p in model.parameters())
@@ -231,18 +233,20 @@ def receptive_fields(model: Module, input_shape: tuple[int, ...]) -> dict[str, R
     return found
 
 
-def _row(name: str, layer: Module, output: Tensor, parameters: int) -> LayerRow:
+def _row(name: str, layer: Module, output: Tensor, fresh: list[nn.Parameter]) -> LayerRow:
+    """``fresh`` are the parameters that no row before has counted."""
     shape = output.shape[1:]
     weight = next((p for n, p in layer.named_parameters() if n == "weight"), None)
     dimensions = 0 if weight is None else weight.ndim
     part = "other" if dimensions < 2 else "fc" if dimensions == 2 else "conv"
-    products = 0
+    products = weights = 0
     if weight is not None and part != "other":  # the weights are used at each position
         products = weight.size * math.prod(shape[1:] if part == "conv" else shape[:-1])
+        weights = sum(p.size for p in fresh if p is weight)
     values, field = math.prod(shape), field_of(output.array)
     return LayerRow(
-        name, type(layer).__name__, part, shape, parameters, products, values,
-        values * output.dtype.itemsize, isinstance(layer, _IN_PLACE),
+        name, type(layer).__name__, part, shape, weights, sum(p.size for p in fresh), products,
+        values, values * output.dtype.itemsize, isinstance(layer, _IN_PLACE),
         None if field is None else ReceptiveField.of(field),
     )  # fmt: skip
 
