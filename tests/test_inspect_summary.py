@@ -250,6 +250,15 @@ def test_activations_are_in_the_numbers_of_the_model():
     assert double.layers[0].activations == 12544
 
 
+def test_what_is_written_over_its_input_has_no_activations_of_its_own():
+    layers = (conv(1, 2, 3), nn.BatchNorm2d(2), nn.Tanh(), nn.AdaptiveAvgPool2d(6), nn.Dropout(),
+              nn.AdaptiveAvgPool2d(3), nn.LocalResponseNorm(2), nn.Flatten())  # fmt: skip
+    table = summary(nn.Sequential(*layers), (1, 8, 8))
+    counted = [row.kind for row in table.layers if not row.in_place]
+    assert counted == ["Conv2d", "AdaptiveAvgPool2d", "LocalResponseNorm"]
+    assert table.activations == 64 + 2 * 36 + 2 * 9 + 2 * 9
+
+
 def test_an_input_that_is_no_image_has_no_field():
     table = summary(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), (4,))
     assert [row.receptive_field for row in table.layers] == [None, None]

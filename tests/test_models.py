@@ -11,6 +11,7 @@ from minicnn.errors import ArgumentError, ShapeError
 from minicnn.inspect import summary
 from minicnn.models.fitting import smallest_size
 from minicnn_kernels import registry
+from minicnn_kernels.geometry import Window2d
 
 
 @pytest.fixture(autouse=True)
@@ -141,9 +142,35 @@ def test_images_that_are_too_small_name_the_layer_the_smallest_size_and_the_pres
     assert "max_pool2d: kernel_size 2" in notes
     assert "in pool5 MaxPool2d" in notes
     with nn.without_weights():
-        model = models.create("pyramid")
+        model = models.create("pyramid", image_size=16)
+    message, _ = complaint(model, zeros(1, 3, 16, 16))
+    assert "is too small: pool5" in message
+    assert "pass images of 32x32 or larger, or build it with" in message
     assert smallest_size(model, 3) == 32
     assert smallest_size(models.create("pyramid", preset="cifar10"), 3) == 4
+
+
+def test_a_builder_that_finds_a_map_empty_says_the_smallest_image_size():
+    def build(num_classes, in_channels, image_size, kernel_size=5):
+        Window2d.of((image_size, image_size), kernel_size, caller="sized")
+        return models.NotesCNN(num_classes, in_channels, 28)
+
+    presets = {
+        "imagenet": models.Preset((3, 224, 224), 10, {"kernel_size": 11}),
+        "tiny": models.Preset((1, 8, 8), 10),
+    }
+    models.register("sized", presets)(build)
+    try:
+        assert models.create("sized", image_size=11)
+        with pytest.raises(ShapeError) as caught:
+            models.create("sized", image_size=9)
+    finally:
+        models.registry._architectures.pop("sized")
+    assert str(caught.value) == (
+        "sized: image_size=9 is too small: a map would be empty; use image_size=11 or more or the "
+        "preset 'tiny'."
+    )
+    assert caught.value.__notes__[0].startswith("sized: kernel_size 11")
 
 
 def test_an_unnamed_network_says_the_smallest_size_too():

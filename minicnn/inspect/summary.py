@@ -200,7 +200,7 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
             return
         fresh = [p for p in module.parameters() if id(p) not in counted]
         counted.update(id(p) for p in fresh)
-        rows.append(_row(name, module, output, fresh))
+        rows.append(_row(name, module, arguments, output, fresh))
 
     nn.dry_run(model, input_shape, after=record)
     total = sum(p.size for p in model.parameters())
@@ -233,7 +233,9 @@ def receptive_fields(model: Module, input_shape: tuple[int, ...]) -> dict[str, R
     return found
 
 
-def _row(name: str, layer: Module, output: Tensor, fresh: list[nn.Parameter]) -> LayerRow:
+def _row(
+    name: str, layer: Module, arguments: Any, output: Tensor, fresh: list[nn.Parameter]
+) -> LayerRow:
     """``fresh`` are the parameters that no row before has counted."""
     shape = output.shape[1:]
     weight = next((p for n, p in layer.named_parameters() if n == "weight"), None)
@@ -246,9 +248,16 @@ def _row(name: str, layer: Module, output: Tensor, fresh: list[nn.Parameter]) ->
     values, field = math.prod(shape), field_of(output.array)
     return LayerRow(
         name, type(layer).__name__, part, shape, weights, sum(p.size for p in fresh), products,
-        values, values * output.dtype.itemsize, isinstance(layer, _IN_PLACE),
+        values, values * output.dtype.itemsize, _works_in_place(layer, arguments, output),
         None if field is None else ReceptiveField.of(field),
     )  # fmt: skip
+
+
+def _works_in_place(layer: Module, arguments: Any, output: Tensor) -> bool:
+    """Layers that change each value by itself; adaptive pooling to the size that the map has."""
+    if isinstance(layer, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
+        return bool(arguments) and arguments[0].shape == output.shape
+    return isinstance(layer, _IN_PLACE)
 
 
 def _pixels(seen: ReceptiveField) -> Iterable[str]:

@@ -8,6 +8,7 @@ the architecture's other presets on these images.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,13 +80,19 @@ def smallest_size(model: Network, channels: int) -> int | None:
         found = misfit(model, (channels, size, size))
         return found is not None and isinstance(found.error, EmptyMapError)
 
-    if is_empty(LARGEST):
+    size = _first_above(is_empty)
+    return None if size is None or misfit(model, (channels, size, size)) else size
+
+
+def _first_above(is_too_small: Callable[[int], bool]) -> int | None:
+    """The smallest size up to `LARGEST` that is not too small."""
+    if is_too_small(LARGEST):
         return None
     too_small, enough = 0, LARGEST
     while enough - too_small > 1:
         middle = (too_small + enough) // 2
-        too_small, enough = (middle, enough) if is_empty(middle) else (too_small, middle)
-    return None if misfit(model, (channels, enough, enough)) else enough
+        too_small, enough = (middle, enough) if is_too_small(middle) else (too_small, middle)
+    return enough
 
 
 def explain(error: ShapeError, model: Network, arguments: tuple[Any, ...]) -> None:
@@ -105,6 +112,31 @@ def explain(error: ShapeError, model: Network, arguments: tuple[Any, ...]) -> No
         error.args = (message,)
 
 
+def explain_building(error: EmptyMapError, entry: Architecture, arguments: dict[str, Any]) -> None:
+    """Do the same for a builder that finds the size of its maps from ``image_size``."""
+    size = arguments.get("image_size")
+    if size is None:
+        return
+
+    def is_too_small(size: int) -> bool:
+        try:
+            with nn.without_weights():
+                entry.builder(**{**arguments, "image_size": size})
+        except EmptyMapError:
+            return True
+        return False
+
+    smallest = _first_above(is_too_small)
+    cures = [f"use image_size={smallest} or more"] if smallest else []
+    small = [repr(n) for n, preset in entry.presets.items() if preset.input_shape[1] <= size]
+    cures += [f"the preset {' or '.join(small)}"] if small else []
+    error.add_note(str(error))
+    error.args = (
+        f"{entry.name}: image_size={size} is too small: a map would be empty; "
+        f"{' or '.join(cures) or 'use larger images'}.",
+    )
+
+
 def _message(model: Network, shape: tuple[int, ...]) -> str:
     name, built_for = model.architecture or type(model).__name__, model.input_shape
     if built_for and built_for[0] != shape[0]:
@@ -114,19 +146,20 @@ def _message(model: Network, shape: tuple[int, ...]) -> str:
             f"in_channels={shape[0]}), or pass images of {_channels(built_for[0])}."
         )
     found = misfit(model, shape)
-    if found is None or (built_for and misfit(model, built_for)):
+    if found is None:
         return ""
+    fits = built_for is not None and misfit(model, built_for) is None
     smallest = None
     if isinstance(found.error, EmptyMapError):
         problem, smallest = "is too small", smallest_size(model, shape[0])
-    elif built_for:
+    elif fits:
         problem = "does not fit"
     else:
         return ""
     cures = []
     if smallest:
         cures.append(f"pass images of {smallest}x{smallest} or larger")
-    elif built_for:
+    elif built_for and fits:
         cures.append(f"pass images of {_form(built_for[1:])}, for which it was built")
     if model.architecture and (ways := _ways_to_build(find(model.architecture), shape)):
         cures.append(f"build it with {' or '.join(ways)}")
