@@ -214,6 +214,17 @@ def test_other_mistakes_are_left_as_they_are():
     assert len([n for n in caught.value.__notes__ if n.startswith("max_pool2d")]) == 1
 
 
+def test_a_network_that_cannot_be_tried_out_shows_the_error_of_its_layer():
+    class Looking(Pyramid):
+        def forward(self, x):
+            if not x.array.any():  # the numbers of a dry run
+                raise RuntimeError("no image")
+            return super().forward(x)
+
+    with pytest.raises(ShapeError, match="max_pool2d: kernel_size 2"):
+        Looking()(Tensor(np.ones((1, 3, 16, 16), np.float32)))
+
+
 class Outer(models.Network):
     """A network inside another."""
 

@@ -51,7 +51,7 @@ def misfit(model: Network, shape: tuple[int, ...]) -> Misfit | None:
     started: list[tuple[str, nn.Module, tuple[int, ...]]] = []
 
     def start(path: str, module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        started.append((path, module, tuple(getattr(arguments[0], "shape", ()))))
+        started.append((path, module, _shape(arguments)))
 
     def end(*_: Any) -> None:
         started.pop()
@@ -100,12 +100,12 @@ def explain(error: ShapeError, model: Network, arguments: tuple[Any, ...]) -> No
 
     The old message becomes a note. Where the images are not the reason, nothing changes.
     """
-    shape = tuple(getattr(arguments[0], "shape", ())) if arguments else ()
+    shape = _shape(arguments)
     if len(shape) != 4:
         return
     try:
         message = _message(model, shape[1:])
-    except MiniCNNError:  # such as a model on another device, which cannot be tried out
+    except Exception:  # a network that cannot be tried out must not hide the error
         return
     if message:
         error.add_note(str(error))
@@ -190,6 +190,10 @@ def _fits(entry: Architecture, setting: dict[str, Any], shape: tuple[int, ...]) 
 def _call(name: str, setting: dict[str, Any]) -> str:
     arguments = (f"{key}={value!r}" for key, value in setting.items())
     return f"models.create({', '.join((repr(name), *arguments))})"
+
+
+def _shape(arguments: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(getattr(arguments[0], "shape", ())) if arguments else ()
 
 
 def _channels(count: int) -> str:
