@@ -241,6 +241,31 @@ def test_parameters_that_belong_to_no_layer_are_others():
     assert (shares["conv"].parameters, shares["other"].parameters) == (20, 2)
 
 
+def test_parts_that_do_not_run_are_apart():
+    class Headed(models.Network):
+        def __init__(self):
+            super().__init__()
+            self.body = conv(1, 2, 3)
+            self.auxiliary = nn.Linear(7, 5)
+
+        def forward(self, x):
+            return self.body(x)
+
+    table = summary(Headed(), (1, 8, 8))
+    assert (table.parameters, table.unused_parameters) == (60, 40)
+    assert table.shares["conv"].parameter_share == 1
+    assert table.shares["other"].parameters == 0
+    assert "40 of the parameters" in str(table)
+
+
+def test_a_narrow_terminal_breaks_words_and_no_numbers():
+    table = summary(vgg16(), (3, 224, 224))
+    text = table.sheet().text(width=72)
+    assert max(map(len, text.splitlines())) <= 72
+    assert "1,849,688,064" in text
+    assert "…" not in text
+
+
 def test_activations_are_in_the_numbers_of_the_model():
     model = models.create("notes_cnn")
     single, double = summary(model, (1, 28, 28)), summary(model.astype(np.float64), (1, 28, 28))

@@ -38,7 +38,10 @@ class Sheet:
             caption=Text("\n".join(self.notes)), caption_justify="left", padding=(0, 1),
         )  # fmt: skip
         for heading, side in zip(self.headings, self._sides(), strict=True):
-            table.add_column(heading, justify="left" if side == _LEFT else "right")
+            if side == _LEFT:  # words may be broken, numbers not
+                table.add_column(heading, overflow="fold")
+            else:
+                table.add_column(heading, justify="right", no_wrap=True)
         for row in self.rows:
             table.add_row(*map(Text, row))
         if self.totals:
@@ -47,7 +50,7 @@ class Sheet:
             table.add_row(*map(Text, row))
         return table
 
-    def text(self, width: int = 120) -> str:
+    def text(self, width: int = 130) -> str:
         """As plain text."""
         from rich.console import Console
 

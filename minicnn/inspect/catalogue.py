@@ -12,7 +12,10 @@ from minicnn.inspect.summary import summary
 
 @dataclass(frozen=True)
 class Entry:
-    """An architecture as its paper has it, the first preset; multiply-adds for one image."""
+    """An architecture as its paper has it, the first preset; multiply-adds for one image.
+
+    Auxiliary heads, which only training uses, are not counted.
+    """
 
     name: str
     presets: tuple[str, ...]
@@ -36,7 +39,7 @@ class Catalogue(Shown):
              count(e.parameters), count(e.multiply_adds))
             for e in self.entries
         ]  # fmt: skip
-        title = "architectures; the numbers are those of the first preset"
+        title = "architectures; the numbers are those of the first preset, without auxiliary heads"
         return Sheet(title, headings, rows, left=3)
 
 
@@ -55,6 +58,6 @@ def _entry(name: str) -> Entry:
     with nn.without_weights():
         table = summary(models.create(name), preset.input_shape)
     return Entry(
-        name, tuple(found.presets), preset.input_shape, preset.num_classes, table.parameters,
-        table.multiply_adds,
+        name, tuple(found.presets), preset.input_shape, preset.num_classes,
+        table.parameters - table.unused_parameters, table.multiply_adds,
     )  # fmt: skip

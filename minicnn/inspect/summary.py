@@ -80,7 +80,9 @@ class Summary(Shown):
     """The layers of a network in the order in which they run; a table in terminal and notebook.
 
     Multiply-adds count the weights of convolutions and fully connected layers, each as often as it
-    is used; biases, normalisation, activations and pooling are not counted.
+    is used; biases, normalisation, activations and pooling are not counted. ``unused_parameters``
+    are those of parts that did not run, such as auxiliary heads for training; ``parameters`` has
+    them too.
     The sum of activations is the notes' way of comparing architectures: it leaves out what layers
     can write over their input. What a run really holds, `minicnn.inspect.memory` measures.
     """
@@ -90,6 +92,7 @@ class Summary(Shown):
     input_bytes: int
     layers: tuple[LayerRow, ...]
     parameters: int
+    unused_parameters: int = 0
 
     @property
     def multiply_adds(self) -> int:
@@ -112,7 +115,7 @@ class Summary(Shown):
 
     @property
     def shares(self) -> dict[str, Share]:
-        """What convolutions ("conv"), fully connected ("fc") and other layers have of the whole.
+        """What convolutions ("conv"), fully connected ("fc") and other layers have of what runs.
 
         >>> from minicnn import models
         >>> shares = summary(models.create("notes_cnn"), (1, 28, 28)).shares
@@ -123,15 +126,16 @@ class Summary(Shown):
 
     def _share(self, part: str) -> Share:
         rows = [row for row in self.layers if row.part == part]
-        parameters = sum(row.parameters for row in rows)
+        parameters, used = (
+            sum(row.parameters for row in rows),
+            self.parameters - self.unused_parameters,
+        )
         if part == "other":  # also those of parts that are no layers
-            parameters = self.parameters - sum(
-                row.parameters for row in self.layers if row.part != part
-            )
+            parameters = used - sum(row.parameters for row in self.layers if row.part != part)
         products = sum(row.multiply_adds for row in rows)
         return Share(
             len(rows), parameters, products,
-            parameters / max(self.parameters, 1), products / max(self.multiply_adds, 1),
+            parameters / max(used, 1), products / max(self.multiply_adds, 1),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,6 +175,11 @@ class Summary(Shown):
             f"activations of one image {self.activation_bytes / 1e6:,.2f} MB; layers without a "
             "number there write over their input."
         ]
+        if self.unused_parameters:
+            notes.append(
+                f"{self.unused_parameters:,} of the parameters are in parts that run in training "
+                "only; the shares are of the others."
+            )
         if any(row.receptive_field for row in self.layers):
             notes.append(
                 "field: pixels of the image that one value sees, padding included; jump: pixels "
@@ -196,19 +205,20 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
     counted: set[int] = set()
 
     def record(name: str, module: Module, arguments: Any, output: Tensor) -> None:
+        fresh = [p for p in module.parameters(recurse=False) if id(p) not in counted]
+        counted.update(id(p) for p in fresh)
         if any(module.children()):
             return
-        fresh = [p for p in module.parameters() if id(p) not in counted]
-        counted.update(id(p) for p in fresh)
         rows.append(_row(name, module, arguments, output, fresh))
 
     nn.dry_run(model, input_shape, after=record)
-    total = sum(p.size for p in model.parameters())
+    total = model.num_parameters()
+    unused = sum(p.size for p in model.parameters() if id(p) not in counted)
     itemsize = next((p.dtype.itemsize for p in model.parameters()), 4)
     name = getattr(model, "architecture", "") or type(model).__name__
     shape = tuple(input_shape)
     title = f"{name}, input {form(shape)}"
-    return Summary(title, shape, math.prod(shape) * itemsize, tuple(rows), total)
+    return Summary(title, shape, math.prod(shape) * itemsize, tuple(rows), total, unused)
 
 
 def receptive_fields(model: Module, input_shape: tuple[int, ...]) -> dict[str, ReceptiveField]:
