@@ -241,6 +241,23 @@ def test_parameters_that_belong_to_no_layer_are_others():
     assert (shares["conv"].parameters, shares["other"].parameters) == (20, 2)
 
 
+def test_fixed_and_shared_weights():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("weight", np.ones((5, 7), np.float32))
+
+        def forward(self, x):
+            return F.linear(x, self.weight)
+
+    shared = nn.Linear(7, 7, bias=False)
+    table = summary(nn.Sequential(shared, shared, Fixed()), (7,))
+    assert [row.weights for row in table.layers] == [49, 0, 35]
+    assert [row.parameters for row in table.layers] == [49, 0, 0]
+    assert [row.multiply_adds for row in table.layers] == [49, 49, 35]
+    assert [row.part for row in table.layers] == ["fc"] * 3
+
+
 def test_parts_that_do_not_run_are_apart():
     class Headed(models.Network):
         def __init__(self):

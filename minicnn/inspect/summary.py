@@ -79,8 +79,9 @@ class Share:
 class Summary(Shown):
     """The layers of a network in the order in which they run; a table in terminal and notebook.
 
-    Multiply-adds count the weights of convolutions and fully connected layers, each as often as it
-    is used; biases, normalisation, activations and pooling are not counted. ``unused_parameters``
+    Multiply-adds count the weights of convolutions and fully connected layers, trained or fixed,
+    each as often as it is used; biases, normalisation, activations and pooling are not counted.
+    ``unused_parameters``
     are those of parts that did not run, such as auxiliary heads for training; ``parameters`` has
     them too.
     The sum of activations is the notes' way of comparing architectures: it leaves out what layers
@@ -248,13 +249,14 @@ def _row(
 ) -> LayerRow:
     """``fresh`` are the parameters that no row before has counted."""
     shape = output.shape[1:]
-    weight = next((p for n, p in layer.named_parameters() if n == "weight"), None)
+    weight = getattr(layer, "weight", None)  # a parameter, or a buffer where it is fixed
     dimensions = 0 if weight is None else weight.ndim
     part = "other" if dimensions < 2 else "fc" if dimensions == 2 else "conv"
     products = weights = 0
     if weight is not None and part != "other":  # the weights are used at each position
         products = weight.size * math.prod(shape[1:] if part == "conv" else shape[:-1])
-        weights = sum(p.size for p in fresh if p is weight)
+        is_new = not isinstance(weight, nn.Parameter) or any(p is weight for p in fresh)
+        weights = weight.size * is_new
     values, field = math.prod(shape), field_of(output.array)
     return LayerRow(
         name, type(layer).__name__, part, shape, weights, sum(p.size for p in fresh), products,
