@@ -5,6 +5,7 @@
 29034
 """
 
+from minicnn.models.cifar_resnet import CifarResNet
 from minicnn.models.network import Network
 from minicnn.models.notes_cnn import NotesCNN
 from minicnn.models.registry import (
@@ -16,12 +17,15 @@ from minicnn.models.registry import (
     nearest_preset,
     register,
 )
+from minicnn.models.resnet import ResNet
 
 __all__ = [
     "Architecture",
+    "CifarResNet",
     "Network",
     "NotesCNN",
     "Preset",
+    "ResNet",
     "create",
     "find",
     "names",
