@@ -7,7 +7,8 @@ code, which the paper leaves open.
 Deviations from the paper
   - Bottlenecks for ImageNet have the stride in their 3x3 convolution, those for CIFAR in the first
     1x1: ``stride_in`` changes it.
-  - The paper's ImageNet network has 200 layers; those of 18 to 152 have the blocks of `resnet`.
+  - The paper has 152 and 200 layers for ImageNet and 110, 164 and 1001 for CIFAR; the networks of
+    other depths are built by the same rules.
   - Preset "cifar10" of an ImageNet network: a 3x3 stem without pooling. Presets "fashion-mnist":
     narrower too, as the tables say.
 

@@ -10,7 +10,7 @@ Deviations from the paper
 
     32 times in parallel: 1x1 to 4 maps -> 3x3 -> 1x1 to 256 maps; sum of all 32, + x, ReLU
 
-A paper's "32x4d" counts the paths, the cardinality, and the maps in each. Two rewritings turn it
+The paper's "32x4d" counts the paths, the cardinality, and the maps in each. Two rewritings turn it
 into an ordinary bottleneck. The 32 first convolutions read the same input: together they are one
 1x1 to 128 maps. The sum of the 32 last ones is one 1x1 from all 128 maps. Only the middle keeps
 the paths apart: a 3x3 convolution of 32 groups, each of which sees its own 4 maps. So the block is
