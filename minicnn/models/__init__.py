@@ -5,8 +5,10 @@
 29034
 """
 
+from minicnn.models.cifar_resnet import CifarResNet
 from minicnn.models.network import Network
 from minicnn.models.notes_cnn import NotesCNN
+from minicnn.models.preact_resnet import PreActResNet
 from minicnn.models.registry import (
     Architecture,
     Preset,
@@ -16,12 +18,22 @@ from minicnn.models.registry import (
     nearest_preset,
     register,
 )
+from minicnn.models.resnet import ResNet
+from minicnn.models.resnext import ResNeXt
+from minicnn.models.stochastic_depth import StochasticDepthResNet
+from minicnn.models.wide_resnet import WideResNet
 
 __all__ = [
     "Architecture",
+    "CifarResNet",
     "Network",
     "NotesCNN",
+    "PreActResNet",
     "Preset",
+    "ResNeXt",
+    "ResNet",
+    "StochasticDepthResNet",
+    "WideResNet",
     "create",
     "find",
     "names",
