@@ -127,10 +127,8 @@ class Summary(Shown):
 
     def _share(self, part: str) -> Share:
         rows = [row for row in self.layers if row.part == part]
-        parameters, used = (
-            sum(row.parameters for row in rows),
-            self.parameters - self.unused_parameters,
-        )
+        parameters = sum(row.parameters for row in rows)
+        used = self.parameters - self.unused_parameters
         if part == "other":  # also those of parts that are no layers
             parameters = used - sum(row.parameters for row in self.layers if row.part != part)
         products = sum(row.multiply_adds for row in rows)
