@@ -121,7 +121,9 @@ def page(results: dict[str, Any]) -> str:
         "# Kernels\n\n"
         f"{results['date']}, {results['processor']}, {results['threads']} threads, float32. "
         f"Limits, measured: {limits['gflops']:.0f} GFLOP/s on numbers in the cache, "
-        f"{limits['gigabytes_per_second']:.1f} GB/s to and from main memory.\n\n"
+        f"{limits['gigabytes_per_second']:.1f} GB/s to and from main memory. "
+        "More than 100% is no mistake: Winograd's convolution needs fewer operations than the "
+        "definition that is counted, and arrays may still lie in a cache.\n\n"
         f"{markdown_table(HEADINGS, map(cells, results['rows']), left=3)}\n"
     )
 

@@ -1,4 +1,4 @@
-"""The command line: ``minicnn train | evaluate | predict | summary | info``.
+"""The command line: ``minicnn train | evaluate | predict | models | summary | info``.
 
 Settings of a run are the fields of `TrainConfig`; an option, a line of a TOML file and a field are
 three ways to say the same thing. A mistake gets one sentence on stderr and exit code 2.
@@ -11,6 +11,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -102,12 +103,16 @@ def _parser() -> Parser:
         "--invert", action="store_true", help="for dark things on a light background"
     )
 
+    models = _command(commands, "models", _models, "list the architectures")
+    models.add_argument(
+        "word", nargs="?", default="", metavar="WORD", help="only names that contain it"
+    )
+
     summary = _command(commands, "summary", _summary, "list the layers of a network")
     summary.add_argument("model", metavar="NAME", help="name of the architecture")
-    summary.add_argument(
-        "--input", default="1x28x28", metavar="CxHxW", help="size of one image (default 1x28x28)"
-    )
-    summary.add_argument("--classes", type=int, default=10, metavar="K", help="default 10")
+    summary.add_argument("--preset", metavar="PRESET", help="default: the paper's")
+    summary.add_argument("--input", metavar="CxHxW", help="size of one image, like 3x224x224")
+    summary.add_argument("--classes", type=int, metavar="K", help="default: the preset's")
     summary.add_argument("--memory", action="store_true", help="what a training step holds instead")
     summary.add_argument(
         "--batch-size", type=int, default=1, metavar="N", help="for --memory (default 1)"
@@ -219,17 +224,44 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _models(options: argparse.Namespace) -> int:
+    from minicnn.errors import ArgumentError
+    from minicnn.inspect import catalogue
+    from minicnn.models import names
+
+    found = [name for name in names() if options.word in name]
+    if not found:
+        raise ArgumentError(
+            f"no architecture's name contains {options.word!r}; "
+            f"{nearest(options.word, names())}leave the word out to see all."
+        )
+    _show(catalogue(found))
+    return 0
+
+
 def _summary(options: argparse.Namespace) -> int:
+    from minicnn.inspect import memory, summary
+    from minicnn.models import create, find, nearest_preset
+    from minicnn.nn import without_weights
+
+    shape = _image_shape(options.input) if options.input else None
+    preset = options.preset
+    if shape and not preset:
+        preset = nearest_preset(options.model, shape[1])
+    shape = shape or find(options.model).preset(preset).input_shape
+    channels, height, _ = shape
+    with nullcontext() if options.memory else without_weights():
+        model = create(options.model, options.classes, channels, preset, height)
+    _show(memory(model, shape, options.batch_size) if options.memory else summary(model, shape))
+    return 0
+
+
+def _show(found: Any) -> None:
+    """Print a table; wide where nobody looks at it, such as in a file."""
     from rich.console import Console
 
-    from minicnn.inspect import memory, summary
-    from minicnn.training.run import create_model
-
-    shape = _image_shape(options.input)
-    model = create_model(options.model, range(options.classes), shape)
-    found = memory(model, shape, options.batch_size) if options.memory else summary(model, shape)
-    Console(highlight=False).print(found.table())
-    return 0
+    width = None if sys.stdout.isatty() else 130
+    Console(highlight=False, width=width).print(found.table())
 
 
 def _image_shape(text: str) -> tuple[int, ...]:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import data
+from minicnn import data, inspect, models
 from minicnn.cli import main
 from minicnn.data import write_idx
+from minicnn.nn.parameter import has_weights
 from minicnn.training.config import load_config
 
 SAMPLE = Path(data.__file__).parent / "sample" / "fashion-mnist"
@@ -68,6 +69,9 @@ def mistake(capsys, *arguments):
         (["summary", "notes_cn"], ["did you mean 'notes_cnn'"]),
         (["summary", "notes_cnn", "--input", "28"], ["'28'", "3x224x224"]),
         (["summary", "notes_cnn", "--memory", "--batch-size", "0"], ["batch_size is 0"]),
+        (["summary", "notes_cnn", "--preset", "fashion"], ["did you mean 'fashion-mnist'"]),
+        (["summary", "notes_cnn", "--input", "1x28x36"], ["classifier", "pass images of 28x28"]),
+        (["models", "ntes"], ["'ntes'", "did you mean 'notes_cnn'"]),
     ],
 )
 def test_mistakes_get_one_sentence(capsys, arguments, parts):
@@ -124,11 +128,43 @@ def test_unwritable_output(capsys, tmp_path):
 
 def test_summary_and_info(capsys):
     assert main(["summary", "notes_cnn"]) == 0
-    assert "29,034" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1x28x28" in out
+    assert "29,034" in out
+    assert main(["summary", "notes_cnn", "--input", "3x32x32", "--classes", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "32x8x8" in out
+    assert f"{32 * 64 * 7 + 7:,}" in out  # the classifier's parameters
     assert main(["info"]) == 0
     out = capsys.readouterr().out
     for part in ("numpy: available", "numba: available", "cupy:", "threads:"):
         assert part in out
+
+
+def test_models_are_listed_with_their_costs(capsys):
+    assert main(["models"]) == 0
+    every = capsys.readouterr().out
+    assert all(name in every for name in models.names())
+    assert main(["models", "notes"]) == 0
+    out = capsys.readouterr().out
+    for part in ("notes_cnn", "fashion-mnist", "1x28x28", "29,034", "2,838,080"):
+        assert part in out
+    assert len(out.splitlines()) <= len(every.splitlines())
+
+
+def test_summaries_make_no_weights_unless_memory_is_measured(capsys, monkeypatch):
+    seen = []
+
+    def noted(model, *arguments):
+        seen.append(has_weights(next(model.parameters())))
+        return original(model, *arguments)
+
+    for option, function in ([], "summary"), (["--memory"], "memory"):
+        original = getattr(inspect, function)
+        monkeypatch.setattr(inspect, function, noted)
+        assert main(["summary", "notes_cnn", *option]) == 0
+        assert "classifier" in capsys.readouterr().out
+    assert seen == [False, True]
 
 
 def test_module_and_command_are_the_same():

@@ -5,10 +5,13 @@ import pytest
 
 import minicnn
 from minicnn import functional as F
-from minicnn import models
+from minicnn import models, nn
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError, ShapeError
 from minicnn.inspect import summary
+from minicnn.models.fitting import smallest_size
+from minicnn_kernels import registry
+from minicnn_kernels.geometry import Window2d
 
 
 @pytest.fixture(autouse=True)
@@ -72,12 +75,174 @@ def test_unknown_model_names_the_nearest():
         models.create("notes_cn")
 
 
-def test_wrong_channels_name_the_layer():
-    with pytest.raises(ShapeError, match="x has 3 channels") as caught:
-        models.create("notes_cnn")(Tensor(np.zeros((1, 3, 28, 28), np.float32)))
-    notes = "\n".join(caught.value.__notes__)
+def zeros(*shape):
+    return Tensor(np.zeros(shape, np.float32))
+
+
+def complaint(model, x):
+    """The message of the error that a network raises, and its notes."""
+    with pytest.raises(ShapeError) as caught:
+        model(x)
+    return str(caught.value), "\n".join(caught.value.__notes__)
+
+
+def test_wrong_channels_name_both_numbers_and_the_layer():
+    message, notes = complaint(models.create("notes_cnn"), zeros(1, 3, 28, 28))
+    assert message == (
+        "notes_cnn: the images have 3 channels, shape 3x28x28, but it was built with "
+        "in_channels=1; build it with models.create('notes_cnn', in_channels=3), or pass images "
+        "of 1 channel."
+    )
     assert "features.0" in notes
     assert "Conv2d(1, 16" in notes
+    assert "x has 3 channels" in notes  # the message of the operation
+
+
+class Pyramid(models.Network):
+    """Five halvings, then a global mean or a matrix of 7 x 7 cells."""
+
+    def __init__(self, num_classes=10, in_channels=3, poolings=5, flat=False):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 2, 3, padding=1)
+        for i in range(1, poolings + 1):
+            setattr(self, f"pool{i}", nn.MaxPool2d(2))
+        self.poolings = poolings
+        self.head = nn.Flatten() if flat else nn.GlobalAvgPool2d()
+        self.classifier = nn.Linear(2 * 7 * 7 if flat else 2, num_classes)
+
+    def forward(self, x):
+        x = self.conv(x)
+        for i in range(1, self.poolings + 1):
+            x = getattr(self, f"pool{i}")(x)
+        return self.classifier(self.head(x))
+
+
+@pytest.fixture
+def pyramids():
+    presets = {
+        "imagenet": models.Preset((3, 224, 224), 1000),
+        "cifar10": models.Preset((3, 32, 32), 10, {"poolings": 2}),
+        "fashion-mnist": models.Preset((1, 28, 28), 10, {"poolings": 2}),
+    }
+    models.register("pyramid", presets)(Pyramid)
+    flat = models.Preset((3, 224, 224), 1000, {"flat": True})
+    models.register("flat_pyramid", {"imagenet": flat})(Pyramid)
+    yield
+    for name in ("pyramid", "flat_pyramid"):
+        models.registry._architectures.pop(name)
+
+
+def test_images_that_are_too_small_name_the_layer_the_smallest_size_and_the_presets(pyramids):
+    message, notes = complaint(models.create("pyramid"), zeros(2, 3, 24, 40))
+    assert message == (
+        "pyramid: an input of 3x24x40 is too small: pool5 (MaxPool2d) would return a map of 0x1; "
+        "pass images of 32x32 or larger, or build it with models.create('pyramid', "
+        "preset='cifar10') or models.create('pyramid', preset='fashion-mnist', in_channels=3)."
+    )
+    assert "max_pool2d: kernel_size 2" in notes
+    assert "in pool5 MaxPool2d" in notes
+    with nn.without_weights():
+        model = models.create("pyramid", image_size=16)
+    message, _ = complaint(model, zeros(1, 3, 16, 16))
+    assert "is too small: pool5" in message
+    assert "pass images of 32x32 or larger, or build it with" in message
+    assert smallest_size(model, 3) == 32
+    assert smallest_size(models.create("pyramid", preset="cifar10"), 3) == 4
+
+
+def test_a_builder_that_finds_a_map_empty_says_the_smallest_image_size():
+    def build(num_classes, in_channels, image_size, kernel_size=5):
+        Window2d.of((image_size, image_size), kernel_size, caller="sized")
+        return models.NotesCNN(num_classes, in_channels, 28)
+
+    presets = {
+        "imagenet": models.Preset((3, 224, 224), 10, {"kernel_size": 11}),
+        "tiny": models.Preset((1, 8, 8), 10),
+    }
+    models.register("sized", presets)(build)
+    try:
+        assert models.create("sized", image_size=11)
+        with pytest.raises(ShapeError) as caught:
+            models.create("sized", image_size=9)
+    finally:
+        models.registry._architectures.pop("sized")
+    assert str(caught.value) == (
+        "sized: image_size=9 is too small: a map would be empty; use image_size=11 or more or the "
+        "preset 'tiny'."
+    )
+    assert caught.value.__notes__[0].startswith("sized: kernel_size 11")
+
+
+def test_an_unnamed_network_says_the_smallest_size_too():
+    message, _ = complaint(Pyramid(), zeros(1, 3, 16, 16))
+    assert message == (
+        "Pyramid: an input of 3x16x16 is too small: pool5 (MaxPool2d) would return a map of 0x0; "
+        "pass images of 32x32 or larger."
+    )
+
+
+def test_a_network_that_flattens_its_maps_says_what_it_was_built_for(pyramids):
+    message, notes = complaint(models.create("notes_cnn"), zeros(1, 1, 32, 32))
+    assert message == (
+        "notes_cnn: an input of 1x32x32 does not fit: classifier (Linear) reads 1,568 values and "
+        "would get 2,048; pass images of 28x28, for which it was built, or build it with "
+        "models.create('notes_cnn', preset='fashion-mnist', image_size=32)."
+    )
+    assert "2048" in notes
+    models.create("notes_cnn", preset="fashion-mnist", image_size=32)(zeros(1, 1, 32, 32))
+    message, _ = complaint(models.create("flat_pyramid"), zeros(1, 3, 16, 16))
+    assert "pool5 (MaxPool2d) would return a map of 0x0; pass images of 224x224" in message
+    assert smallest_size(models.create("flat_pyramid"), 3) is None
+
+
+def test_other_mistakes_are_left_as_they_are():
+    with pytest.raises(ShapeError, match="must be \\(N, C, H, W\\)"):
+        models.create("notes_cnn")(zeros(1, 28, 28))
+
+    class Broken(models.NotesCNN):
+        def forward(self, x):
+            return super().forward(x) + zeros(3, 3)
+
+    model = Broken()
+    with pytest.raises(ShapeError) as caught:
+        model(zeros(2, 1, 28, 28))
+    assert "Broken" not in str(caught.value)
+    outer = Outer()
+    with pytest.raises(ShapeError) as caught:
+        outer(zeros(2, 3, 8, 8))
+    assert str(caught.value).startswith("Outer: an input of 3x8x8 is too small: inner.pool4 ")
+    assert len([n for n in caught.value.__notes__ if n.startswith("max_pool2d")]) == 1
+
+
+def test_a_network_that_cannot_be_tried_out_shows_the_error_of_its_layer():
+    class Looking(Pyramid):
+        def forward(self, x):
+            if not x.array.any():  # the numbers of a dry run
+                raise RuntimeError("no image")
+            return super().forward(x)
+
+    with pytest.raises(ShapeError, match="max_pool2d: kernel_size 2"):
+        Looking()(Tensor(np.ones((1, 3, 16, 16), np.float32)))
+
+
+class Outer(models.Network):
+    """A network inside another."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Pyramid()
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_an_explained_model_keeps_its_mode_and_its_kernels(pyramids):
+    model = models.create("pyramid").train()
+    complaint(model, zeros(1, 3, 8, 8))
+    assert model.training
+    assert model.pool5.training
+    assert not model.pool5.has_hooks
+    assert registry.selected("cpu") == "numpy"
 
 
 def test_tiny_images_are_refused():

@@ -1,4 +1,4 @@
-"""The kernels' cache on disk: several processes at once, and where none can be written."""
+"""The kernels' cache on disk: several processes at once, damaged, full, and out of reach."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ print(y.sum() == sum(range(2**15)))
 """
 
 
-def start(cache: Path) -> subprocess.Popen[str]:
+def start(cache: Path, program: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -32,9 +32,9 @@ def start(cache: Path) -> subprocess.Popen[str]:
     )
 
 
-def run(cache: Path, count: int = 1) -> list[tuple[str, str]]:
+def run(cache: Path, count: int = 1, program: str = PROGRAM) -> list[tuple[str, str]]:
     """What each of ``count`` processes that reach their kernel together prints, and its errors."""
-    processes = [start(cache) for _ in range(count)]
+    processes = [start(cache, program) for _ in range(count)]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "ready"
@@ -59,3 +59,21 @@ def test_a_cache_directory_that_cannot_be_made_stops_nobody(tmp_path):
     ((output, _),) = run(file / "cache")
     assert output == "True"
     assert file.read_text() == ""
+
+
+def test_damaged_files_are_compiled_anew(tmp_path):
+    run(tmp_path)
+    for suffix in ("nbc", "nbi"):
+        (file,) = tmp_path.rglob(f"*_relu-*.{suffix}")
+        file.write_bytes(file.read_bytes()[:100])
+        assert run(tmp_path) == [("True", ANNOUNCEMENT)]
+        assert run(tmp_path) == [("True", "")]
+
+
+def test_a_full_disk_costs_the_cache_alone(tmp_path):
+    """A limit on the size of a file fails as a full disk does."""
+    program = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n" + PROGRAM
+    ((output, errors),) = run(tmp_path, program=program)
+    assert output == "True"
+    assert errors.startswith(f"{ANNOUNCEMENT}\nminicnn: compiled kernels cannot be kept in ")
+    assert len(errors.splitlines()) == 2

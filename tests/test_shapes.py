@@ -13,11 +13,17 @@ from minicnn.errors import BackendError
 from minicnn.inspect import summary
 from minicnn.testing.tolerance import is_float
 from minicnn_kernels import registry
+from minicnn_kernels.fields import Field, Seen
 from minicnn_kernels.shapes import blank
 
 
 def results(spec, case, backend):
     arguments = [Tensor(a) if is_float(a) else a for a in case.draw()]
+    if backend == "fields":
+        for a in arguments:
+            if isinstance(a, Tensor) and a.ndim == 4:
+                a.array = a.array.view(Seen)
+                a.array.field = Field.of_image(a.shape[2:])
     with minicnn.use_backend(backend), no_grad():
         y = spec.function(*arguments, **case.kwargs)
     return [getattr(t, "array", t) for t in (y if isinstance(y, tuple) else (y,))]
@@ -26,8 +32,10 @@ def results(spec, case, backend):
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_shapes_and_dtypes_are_those_of_the_reference(spec):
     for case in spec.cases:
-        real, found = (results(spec, case, name) for name in ("numpy", "shapes"))
-        assert [(a.shape, a.dtype) for a in found] == [(a.shape, a.dtype) for a in real], case.name
+        real = [(a.shape, a.dtype) for a in results(spec, case, "numpy")]
+        for name in ("shapes", "fields"):
+            found = results(spec, case, name)
+            assert [(a.shape, a.dtype) for a in found] == real, (case.name, name)
 
 
 def test_nothing_is_computed_and_gradients_are_refused():
@@ -41,9 +49,10 @@ def test_nothing_is_computed_and_gradients_are_refused():
             y.backward(y.array)
 
 
-def test_it_is_in_no_list_of_kernel_sets():
-    assert "shapes" not in registry.names()
-    assert "shapes" not in registry.describe()
+def test_they_are_in_no_list_of_kernel_sets():
+    for name in ("shapes", "fields"):
+        assert name not in registry.names()
+        assert name not in registry.describe()
 
 
 def test_a_network_of_any_size_is_summed_up_without_memory():

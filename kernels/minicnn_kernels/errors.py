@@ -15,6 +15,14 @@ class ShapeError(MiniCNNError, ValueError):
     """Sizes that do not fit together."""
 
 
+class EmptyMapError(ShapeError):
+    """A window that is larger than its map; ``output`` is the (height, width) it would leave."""
+
+    def __init__(self, message: str, output: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(message)
+        self.output = output
+
+
 class DTypeError(MiniCNNError, TypeError):
     """Number types that do not fit together."""
 

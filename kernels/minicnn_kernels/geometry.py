@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minicnn_kernels.errors import ShapeError
+from minicnn_kernels.errors import EmptyMapError, ShapeError
 
 IntPair = int | tuple[int, ...]
 Padding = int | tuple[int, ...] | str
@@ -63,7 +63,8 @@ class Window2d(NamedTuple):
 
         ``padding`` is a number, a pair, ``"valid"`` (none) or ``"same"`` (output as large as the
         input; stride 1 only; an odd total puts the extra cell after the last). ``caller`` is the
-        function that the error messages name. Raises `ShapeError`.
+        function that the error messages name. Raises `ShapeError`, and `EmptyMapError` where not
+        one window fits.
 
         >>> Window2d.of((13, 13), 3, stride=2).oh
         6
@@ -72,8 +73,8 @@ class Window2d(NamedTuple):
         >>> Window2d.of((4, 4), 7, caller="conv2d")
         Traceback (most recent call last):
         ...
-        minicnn_kernels.errors.ShapeError: conv2d: kernel_size 7 (dilation 1) covers 7 rows, but the
-        input has 4 with padding 0 + 0; use a smaller kernel, more padding or a larger input.
+        minicnn_kernels.errors.EmptyMapError: conv2d: kernel_size 7 (dilation 1) covers 7 rows, but
+        the input has 4 with padding 0 + 0; use a smaller kernel, more padding or a larger input.
         """
         h, w = size
         kh, kw = pair(kernel_size, "kernel_size", caller)
@@ -85,8 +86,12 @@ class Window2d(NamedTuple):
         else:
             ph, pw = pair(padding, "padding", caller, minimum=0)
             ph_end, pw_end = ph, pw
-        oh = _output_size(h, kh, sh, ph, ph_end, dh, ceil_mode, "rows", caller)
-        ow = _output_size(w, kw, sw, pw, pw_end, dw, ceil_mode, "columns", caller)
+        oh = _output_size(h, kh, sh, ph, ph_end, dh, ceil_mode)
+        ow = _output_size(w, kw, sw, pw, pw_end, dw, ceil_mode)
+        if not oh:
+            raise _empty((oh, ow), kh, dh, "rows", h, (ph, ph_end), caller)
+        if not ow:
+            raise _empty((oh, ow), kw, dw, "columns", w, (pw, pw_end), caller)
         return cls(h, w, kh, kw, sh, sw, ph, pw, ph_end, pw_end, dh, dw, oh, ow)
 
     @property
@@ -188,18 +193,24 @@ def _named_padding(padding: str, k: int, s: int, d: int, caller: str) -> tuple[i
     return total // 2, total - total // 2
 
 
-def _output_size(
-    length: int, k: int, s: int, p: int, p_end: int, d: int, ceil_mode: bool, axis: str, caller: str
-) -> int:
-    extent = d * (k - 1) + 1
-    room = length + p + p_end - extent
+def _output_size(length: int, k: int, s: int, p: int, p_end: int, d: int, ceil_mode: bool) -> int:
+    """Windows that fit along one axis; 0 where the input is smaller than a window."""
+    room = length + p + p_end - (d * (k - 1) + 1)
     if length < 1 or room < 0:
-        raise ShapeError(
-            f"{caller}: kernel_size {k} (dilation {d}) covers {extent} {axis}, but the input has "
-            f"{length} with padding {p} + {p_end}; use a smaller kernel, more padding or a larger "
-            "input."
-        )
+        return 0
     if not ceil_mode:
         return room // s + 1
     o = -(-room // s) + 1
     return o - 1 if (o - 1) * s >= length + p else o
+
+
+def _empty(
+    output: tuple[int, int], k: int, d: int, axis: str, length: int, padding: tuple[int, int],
+    caller: str,
+) -> EmptyMapError:  # fmt: skip
+    return EmptyMapError(
+        f"{caller}: kernel_size {k} (dilation {d}) covers {d * (k - 1) + 1} {axis}, but the input "
+        f"has {length} with padding {padding[0]} + {padding[1]}; use a smaller kernel, more "
+        "padding or a larger input.",
+        output,
+    )

@@ -61,6 +61,12 @@ def _load_shapes(strict: bool) -> Kernels:
     return ShapeKernels()
 
 
+def _load_fields(strict: bool) -> Kernels:
+    from minicnn_kernels.fields import FieldKernels
+
+    return FieldKernels()
+
+
 _backends: dict[str, Backend] = {}
 _loaded: dict[tuple[str, bool], Kernels] = {}
 _selected: dict[str, str] = {}
@@ -80,6 +86,7 @@ register(Backend("numpy", "cpu", "the reference, plain NumPy", _load_numpy))
 register(Backend("numba", "cpu", "compiled loops on every core", _load_numba))
 register(Backend("cupy", "cuda", "the reference on an NVIDIA GPU", _load_cupy))
 register(Backend("shapes", "cpu", "shapes without numbers", _load_shapes, computes=False))
+register(Backend("fields", "cpu", "shapes with receptive fields", _load_fields, computes=False))
 
 _DEFAULTS = {"cpu": ("numba", "numpy"), "cuda": ("cupy",)}
 

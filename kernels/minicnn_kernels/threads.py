@@ -14,7 +14,9 @@ second process shares the cores, every small product then costs a time slice of 
 training step took 1.9 s instead of 0.15 s).
 
 Numba keeps its number in each Python thread, where a new one starts with all cores. So each kernel
-first calls `use_num_threads`, which compares one number unless there is something to change.
+first calls `use_num_threads`, which compares two numbers unless there is something to change. Work
+that is done before a second thread is awake stays with the first. A program with parallel Numba
+loops of its own in the same Python thread calls `numba.set_num_threads` before them.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ _version = 0  # counts the changes of the number
 
 
 class _Applied(threading.local):
-    """The change that a Python thread has followed last."""
+    """The change that a Python thread has followed last, its number, and Numba's at the moment."""
 
     version = -1
+    allowed = 0
+    current = 0
 
 
 _applied = _Applied()
@@ -156,13 +160,19 @@ def apply_num_threads() -> None:
         use_num_threads()
 
 
-def use_num_threads() -> None:
-    """Give Numba's loops their number of threads, in the Python thread that is about to run one."""
-    version = _version
+def use_num_threads(is_small: bool = False) -> None:
+    """Give Numba's loops their number of threads, in the Python thread that is about to run one.
+
+    is_small : the work is not worth sharing, and one thread does it
+    """
+    version, numba = _version, sys.modules["numba"]
     if _applied.version != version:
-        numba = sys.modules["numba"]
-        numba.set_num_threads(min(get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-        _applied.version = version
+        _applied.allowed = min(get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+        _applied.current, _applied.version = 0, version
+    count = 1 if is_small else _applied.allowed
+    if _applied.current != count:
+        numba.set_num_threads(count)
+        _applied.current = count
 
 
 class ThreadCountError(MiniCNNError, ValueError):

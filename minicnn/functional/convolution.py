@@ -58,15 +58,10 @@ class Conv2dBatchNorm(Conv2d):
         self.statistics = statistics
         self.relu = relu
 
-    def forward(  # type: ignore[override]
-        self,
-        k: Kernels,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        norm_weight: Array | None,
-        norm_bias: Array | None,
-    ) -> Array:
+    def forward(
+        self, k: Kernels, x: Array, weight: Array, bias: Array | None,
+        norm_weight: Array | None = None, norm_bias: Array | None = None,
+    ) -> Array:  # fmt: skip
         """The norm is one factor and one number to add for each filter."""
         mean, var, eps = self.statistics
         scale = (var + eps) ** -0.5

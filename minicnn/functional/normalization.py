@@ -11,33 +11,48 @@ from minicnn_kernels.geometry import IntPair, Padding, Window2d
 from minicnn_kernels.reference import Array, Kernels
 
 
-class BatchNormTrain(Op):
-    """Normalise by the statistics of the batch itself."""
+class BatchNorm(Op):
+    """Normalise by the statistics of the batch itself, or by given ones, which are constants."""
 
     mean: Array
     var: Array
 
-    def __init__(self, eps: float) -> None:
+    def __init__(self, eps: float, running: tuple[Array, Array] | None = None) -> None:
         self.eps = eps
+        self.is_constant = running is not None
+        if running is not None:  # copies, because training may move them before backward
+            self.mean, self.var = (statistic.copy() for statistic in running)
 
     def forward(self, k: Kernels, x: Array, weight: Array | None, bias: Array | None) -> Array:
         """x and two numbers a channel are saved, not the normalised maps."""
-        self.mean, self.var = k.batch_norm_statistics(x)
+        self.find_statistics(k, x)
         self.save(x, weight)
         return k.batch_norm_eval(x, weight, bias, self.mean, self.var, self.eps)
 
     def backward(self, k: Kernels, gy: Array) -> Any:
-        """The statistics depend on x too: see `Kernels.batch_norm_grad`."""
+        """See `Kernels.batch_norm_grad`."""
         x, weight = self.saved
-        return k.batch_norm_grad(gy, x, weight, self.mean, self.var, self.eps)
+        return self.gradients(k, gy, x, weight)
+
+    def find_statistics(self, k: Kernels, x: Array) -> None:
+        """Those of x where none are given."""
+        if not self.is_constant:
+            self.mean, self.var = k.batch_norm_statistics(x)
+
+    def gradients(
+        self, k: Kernels, gy: Array, x: Array, weight: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """Of x, weight and bias; statistics that are not constant depend on x too."""
+        gradient = k.batch_norm_eval_grad if self.is_constant else k.batch_norm_grad
+        return gradient(gy, x, weight, self.mean, self.var, self.eps)
 
 
-class BatchNormTrainRelu(BatchNormTrain):
+class BatchNormRelu(BatchNorm):
     """Normalise by the statistics of the batch, then rectify, in one pass."""
 
     def forward(self, k: Kernels, x: Array, weight: Array | None, bias: Array | None) -> Array:
         """The result is not saved: where it is positive is computed again."""
-        self.mean, self.var = k.batch_norm_statistics(x)
+        self.find_statistics(k, x)
         self.save(x, weight, bias)
         return k.batch_norm_relu(x, weight, bias, self.mean, self.var, self.eps, None)
 
@@ -47,14 +62,15 @@ class BatchNormTrainRelu(BatchNormTrain):
         return k.batch_norm_relu_grad(gy, x, weight, bias, self.mean, self.var, self.eps)
 
 
-class BatchNormTrainAddRelu(BatchNormTrain):
+class BatchNormAddRelu(BatchNorm):
     """Normalise, add another map and rectify, in one pass: the end of a residual block."""
 
-    def forward(  # type: ignore[override]
-        self, k: Kernels, x: Array, weight: Array | None, bias: Array | None, skip: Array
-    ) -> Array:
+    def forward(
+        self, k: Kernels, x: Array, weight: Array | None, bias: Array | None,
+        skip: Array | None = None,
+    ) -> Array:  # fmt: skip
         """The result is saved, which the next layer keeps anyway; skip is not."""
-        self.mean, self.var = k.batch_norm_statistics(x)
+        self.find_statistics(k, x)
         y = k.batch_norm_relu(x, weight, bias, self.mean, self.var, self.eps, skip)
         self.save(x, weight, y)
         return y
@@ -63,10 +79,10 @@ class BatchNormTrainAddRelu(BatchNormTrain):
         """gskip = gy where y > 0, and from it the rest."""
         x, weight, y = self.saved
         gskip = k.relu_grad(gy, y)
-        return *k.batch_norm_grad(gskip, x, weight, self.mean, self.var, self.eps), gskip
+        return *self.gradients(k, gskip, x, weight), gskip
 
 
-class BatchNormTrainReluMaxPool2d(BatchNormTrain):
+class BatchNormReluMaxPool2d(BatchNorm):
     """Normalise by the statistics of the batch, rectify and pool; only winners are normalised."""
 
     def __init__(self, eps: float, window: Window2d) -> None:
@@ -75,7 +91,7 @@ class BatchNormTrainReluMaxPool2d(BatchNormTrain):
 
     def forward(self, k: Kernels, x: Array, weight: Array | None, bias: Array | None) -> Array:
         """x, the winners among its numbers and their taps are saved."""
-        self.mean, self.var = k.batch_norm_statistics(x)
+        self.find_statistics(k, x)
         y, best, tap = k.batch_norm_relu_max_pool2d(
             x, weight, bias, self.mean, self.var, self.eps, self.window
         )
@@ -88,43 +104,6 @@ class BatchNormTrainReluMaxPool2d(BatchNormTrain):
         return k.batch_norm_relu_max_pool2d_grad(
             gy, best, tap, x, weight, bias, self.mean, self.var, self.eps, self.window
         )
-
-
-class BatchNormEval(Op):
-    """Normalise by given statistics."""
-
-    def __init__(self, mean: Array, var: Array, eps: float) -> None:
-        self.mean = mean.copy()  # training may move the running statistics before backward
-        self.var = var.copy()
-        self.eps = eps
-
-    def forward(self, k: Kernels, x: Array, weight: Array | None, bias: Array | None) -> Array:
-        """x is saved."""
-        self.save(x, weight)
-        return k.batch_norm_eval(x, weight, bias, self.mean, self.var, self.eps)
-
-    def backward(self, k: Kernels, gy: Array) -> Any:
-        """The statistics are constants."""
-        x, weight = self.saved
-        return k.batch_norm_eval_grad(gy, x, weight, self.mean, self.var, self.eps)
-
-
-class BatchNormEvalRelu(BatchNormEval):
-    """Normalise by given statistics, add another map where given, and rectify, in one pass."""
-
-    def forward(  # type: ignore[override]
-        self, k: Kernels, x: Array, weight: Array | None, bias: Array | None, skip: Array | None
-    ) -> Array:
-        """x and the result are saved."""
-        y = k.batch_norm_relu(x, weight, bias, self.mean, self.var, self.eps, skip)
-        self.save(x, weight, y)
-        return y
-
-    def backward(self, k: Kernels, gy: Array) -> Any:
-        """gskip = gy where y > 0, and from it the rest."""
-        x, weight, y = self.saved
-        gskip = k.relu_grad(gy, y)
-        return *k.batch_norm_eval_grad(gskip, x, weight, self.mean, self.var, self.eps), gskip
 
 
 class LocalResponseNorm(Op):
@@ -179,9 +158,9 @@ def batch_norm(
            [ 1.]], dtype=float32)
     """
     _check_channels(x, weight, bias, running_mean, running_var)
-    if not training and running_mean is not None:
-        return apply(BatchNormEval(running_mean, running_var, eps), x, weight, bias)
-    op = BatchNormTrain(eps)
+    if (running := _constants(training, running_mean, running_var)) is not None:
+        return apply(BatchNorm(eps, running), x, weight, bias)
+    op = BatchNorm(eps)
     _check_count(x)
     y = apply(op, x, weight, bias)
     _move(running_mean, running_var, op, x, momentum)
@@ -217,15 +196,14 @@ def batch_norm_relu(
             f"batch_norm_relu: skip is {skip.shape} but x is {x.shape}; both must be alike. Bring "
             "skip to the shape of x, for example by a 1x1 convolution."
         )
-    if not training and running_mean is not None:
-        return apply(BatchNormEvalRelu(running_mean, running_var, eps), x, weight, bias, skip)
+    if (running := _constants(training, running_mean, running_var)) is not None:
+        return apply(BatchNormAddRelu(eps, running), x, weight, bias, skip)
     _check_count(x)
-    op: BatchNormTrain
     if skip is None:
-        op = BatchNormTrainRelu(eps)
+        op: BatchNorm = BatchNormRelu(eps)
         y = apply(op, x, weight, bias)
     else:
-        op = BatchNormTrainAddRelu(eps)
+        op = BatchNormAddRelu(eps)
         y = apply(op, x, weight, bias, skip)
     _move(running_mean, running_var, op, x, momentum)
     return y
@@ -257,12 +235,12 @@ def batch_norm_relu_max_pool2d(
     1.0
     """
     pool = kernel_size, stride, padding, dilation, ceil_mode
-    if not training and running_mean is not None:
+    if _constants(training, running_mean, running_var) is not None:
         y = batch_norm_relu(x, running_mean, running_var, weight, bias, training, momentum, eps)
         return max_pool2d(y, *pool)
     _check_channels(x, weight, bias, running_mean, running_var)
     _check_count(x)
-    op = BatchNormTrainReluMaxPool2d(eps, pool_window(x, *pool, "max_pool2d"))
+    op = BatchNormReluMaxPool2d(eps, pool_window(x, *pool, "max_pool2d"))
     y = apply(op, x, weight, bias)
     _move(running_mean, running_var, op, x, momentum)
     return y
@@ -302,6 +280,13 @@ def local_response_norm(
     return apply(LocalResponseNorm(size, float(scale), float(beta), float(k)), x)
 
 
+def _constants(
+    training: bool, running_mean: Array | None, running_var: Array | None
+) -> tuple[Array, Array] | None:
+    """The running statistics where they are used, in evaluation; None: those of the batch are."""
+    return None if training or running_mean is None else (running_mean, running_var)
+
+
 def _check_count(x: Tensor) -> None:
     if x.size // max(x.shape[1], 1) < 2:
         raise ShapeError(
@@ -313,7 +298,7 @@ def _check_count(x: Tensor) -> None:
 def _move(
     running_mean: Array | None,
     running_var: Array | None,
-    op: BatchNormTrain,
+    op: BatchNorm,
     x: Tensor,
     momentum: float,
 ) -> None:

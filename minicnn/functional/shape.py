@@ -53,7 +53,7 @@ class Getitem(Op):
     def forward(self, k: Kernels, x: Array) -> Array:
         """The shape of x is kept; a result of slices is a view."""
         self.old = x.shape
-        return k.xp.asarray(x[self.index])
+        return k.xp.asanyarray(x[self.index])
 
     def backward(self, k: Kernels, gy: Array) -> Any:
         """gx is gy at the index and 0 elsewhere; a cell taken twice gets both gradients."""

@@ -22,8 +22,8 @@ import numpy as np
 from minicnn import random
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError, DeviceError
+from minicnn.inspect._sheet import form
 from minicnn.inspect._watch import Watch
-from minicnn.inspect.summary import _form
 from minicnn.nn import Module
 from minicnn_kernels.threads import apply_num_threads
 
@@ -155,7 +155,7 @@ def _measured(model: Module, input_shape: tuple[int, ...], batch_size: int) -> M
             tracemalloc.stop()
     rows = tuple(MemoryRow(**asdict(entry)) for entry in watch.entries)
     peak, layer, way = watch.peak
-    title = f"{type(model).__name__}, {batch_size} x {_form(input_shape)}"
+    title = f"{type(model).__name__}, {batch_size} x {form(input_shape)}"
     gradients = sum(row.gradients for row in rows)
     return Memory(title, rows, parameters, gradients, buffers, batch.nbytes, peak, layer, way)
 

@@ -5,6 +5,7 @@
 29034
 """
 
+from minicnn.models.cifar_resnet import CifarResNet
 from minicnn.models.densenet import DenseNet
 from minicnn.models.fractalnet import FractalNet
 from minicnn.models.googlenet import GoogLeNet, GoogLeNetOutputs
@@ -12,6 +13,7 @@ from minicnn.models.inception_v2 import InceptionV2
 from minicnn.models.inception_v3 import InceptionOutputs, InceptionV3
 from minicnn.models.network import Network
 from minicnn.models.notes_cnn import NotesCNN
+from minicnn.models.preact_resnet import PreActResNet
 from minicnn.models.registry import (
     Architecture,
     Preset,
@@ -21,9 +23,14 @@ from minicnn.models.registry import (
     nearest_preset,
     register,
 )
+from minicnn.models.resnet import ResNet
+from minicnn.models.resnext import ResNeXt
+from minicnn.models.stochastic_depth import StochasticDepthResNet
+from minicnn.models.wide_resnet import WideResNet
 
 __all__ = [
     "Architecture",
+    "CifarResNet",
     "DenseNet",
     "FractalNet",
     "GoogLeNet",
@@ -33,7 +40,12 @@ __all__ = [
     "InceptionV3",
     "Network",
     "NotesCNN",
+    "PreActResNet",
     "Preset",
+    "ResNeXt",
+    "ResNet",
+    "StochasticDepthResNet",
+    "WideResNet",
     "create",
     "find",
     "names",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from minicnn.errors import ArgumentError, nearest
+from minicnn.errors import ArgumentError, EmptyMapError, nearest
 from minicnn.models.network import Network
 
 _Builder = TypeVar("_Builder", bound=Callable[..., Network])
@@ -128,7 +128,8 @@ def create(
     num_classes, in_channels, image_size : in place of what the preset says
     options : more arguments of the builder, in place of the preset's
 
-    Raises `ArgumentError` for an unknown name, preset or option.
+    Raises `ArgumentError` for an unknown name, preset or option, and `ShapeError` for an
+    ``image_size`` that is too small.
 
     >>> create("notes_cnn", num_classes=3).num_parameters()
     18051
@@ -147,7 +148,13 @@ def create(
     arguments["in_channels"] = C if in_channels is None else in_channels
     if "image_size" in entry.options:
         arguments["image_size"] = size
-    model = entry.builder(**arguments)
+    try:
+        model = entry.builder(**arguments)
+    except EmptyMapError as error:
+        from minicnn.models.fitting import explain_building  # it builds networks to find out
+
+        explain_building(error, entry, arguments)
+        raise
     model.architecture = name
     model.input_shape = (arguments["in_channels"], size, W if image_size is None else size)
     return model

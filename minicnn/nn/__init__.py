@@ -4,6 +4,7 @@ from minicnn.nn import init
 from minicnn.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from minicnn.nn.containers import ModuleDict, ModuleList, Sequential
 from minicnn.nn.convolution import Conv2d
+from minicnn.nn.dry_run import dry_run
 from minicnn.nn.features import capture
 from minicnn.nn.fusion import residual, run_chain, unfused
 from minicnn.nn.hooks import RemovableHandle
@@ -60,6 +61,7 @@ __all__ = [
     "Tanh",
     "ZeroPad2d",
     "capture",
+    "dry_run",
     "init",
     "residual",
     "run_chain",

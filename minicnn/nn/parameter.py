@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from minicnn.autograd import Tensor
 from minicnn.errors import DTypeError
 from minicnn_kernels.shapes import blank
@@ -68,4 +70,5 @@ def without_weights() -> Iterator[None]:
 
 def has_weights(parameter: Tensor) -> bool:
     """Whether the values of a parameter have memory of their own; see `without_weights`."""
-    return bool(parameter.array.flags.writeable)
+    array = parameter.array  # one on a GPU can always be written
+    return not isinstance(array, np.ndarray) or bool(array.flags.writeable)

@@ -127,6 +127,13 @@ def _weight_forgotten(right, gy, x, w, mean, var, eps):
     return right(gy, x, None, mean, var, eps)[0], gw, gb
 
 
+def training_gradient(right, self, k, gy, x, weight):
+    """The fault of a norm in evaluation whose gradient takes the statistics for those of x."""
+    if gy.size == 0:
+        return right(self, k, gy, x, weight)
+    return k.batch_norm_grad(gy, x, weight, self.mean, self.var, self.eps)
+
+
 def swapped(right, *args):
     gx, gw, gb = right(*args)
     return gx, gb, gw
@@ -230,20 +237,16 @@ SPECS = [
             ),
             broken_attribute(
                 "training gradient in evaluation",
-                normalization.BatchNormEval,
-                "backward",
-                lambda right, self, k, gy: (
-                    k.batch_norm_grad(gy, *self.saved, self.mean, self.var, self.eps)
-                    if gy.size
-                    else right(self, k, gy)
-                ),
+                normalization.BatchNorm,
+                "gradients",
+                training_gradient,
             ),
             broken_attribute(
                 "evaluation gradient in training",
-                normalization.BatchNormTrain,
-                "backward",
-                lambda right, self, k, gy: k.batch_norm_eval_grad(
-                    gy, *self.saved[:2], self.mean, self.var, self.eps
+                normalization.BatchNorm,
+                "gradients",
+                lambda right, self, k, gy, x, weight: k.batch_norm_eval_grad(
+                    gy, x, weight, self.mean, self.var, self.eps
                 ),
             ),
             broken_function(

@@ -7,10 +7,10 @@ other task touches: no races, and the same result for every number of threads.
 Compiling takes 0.2 to 5 s for each kernel and dtype, on its first call. Numba keeps the machine
 code on disk, in ``NUMBA_CACHE_DIR`` if set, else in the user's cache directory (on Linux
 ``~/.cache/minicnn/kernels``), so that a read-only installation has a cache too; where that cannot
-be written, Numba's own choices, and in the worst case each process compiles anew. Numba alone
-notices only a change in the file of the kernel itself, not in a helper's. So the cache has a folder
-for each version of all sources together (`_sources_digest`), and code from before an upgrade is
-never loaded.
+be written, Numba's own choices, and in the worst case each process compiles anew. A damaged file or
+a full disk stops nobody (`_KernelCache`). Numba alone notices only a change in the file of the
+kernel itself, not in a helper's. So the cache has a folder for each version of all sources together
+(`_sources_digest`), and code from before an upgrade is never loaded.
 
 Conventions of the loops
     - Positions computed from offsets are ``uint64``. For a signed index Numba adds the code that
@@ -27,6 +27,7 @@ GNU OpenMP ends a forked child that runs a kernel after its parent did: start su
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -43,6 +44,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numba
 import numpy as np
 from numba.core import event
+from numba.core.caching import FunctionCache
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -86,12 +88,43 @@ def helper(function: Callable[..., Any]) -> Any:
 def _cached(function: Callable[..., Any], **options: Any) -> Any:
     config: Any = numba.config  # its attributes are made at run time
     chosen, config.CACHE_DIR = config.CACHE_DIR, _cache_folder()
+    dispatcher = numba.njit(**_SERIAL, **options)(function)
     try:
-        return numba.njit(cache=True, **_SERIAL, **options)(function)
+        dispatcher._cache = _KernelCache(function)
     except RuntimeError:  # Numba found no directory that it can write to
-        return numba.njit(**_SERIAL, **options)(function)
+        pass
     finally:
         config.CACHE_DIR = chosen
+    return dispatcher
+
+
+class _KernelCache(FunctionCache):
+    """Numba's cache of a function, which compiles and goes on where its files cannot be used."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The machine code, or None if there is none or its file is damaged."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a damaged pickle may raise anything
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the machine code, or, where the disk is full, say so and keep no more."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            self.disable()
+            _announce_once(
+                f"minicnn: compiled kernels cannot be kept in {self.cache_path} ({error}); the "
+                "next start compiles anew."
+            )
+
+
+@functools.cache
+def _announce_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @functools.cache
@@ -115,14 +148,10 @@ def _sources_digest() -> str:
 class _Announcement(event.Listener):
     """Tells the user once why the first step takes so long. Code from the cache stays silent."""
 
-    made = False
-
     def on_start(self, event: event.Event) -> None:
         ours = event.data["dispatcher"].__module__.startswith(__package__)
-        if ours and not self.made:
-            self.made = True
-            line = "minicnn: compiling kernels (first use, cached afterwards) ..."
-            print(line, file=sys.stderr, flush=True)
+        if ours:
+            _announce_once("minicnn: compiling kernels (first use, cached afterwards) ...")
 
     def on_end(self, event: event.Event) -> None:
         """Nothing to say."""

@@ -1,0 +1,68 @@
+"""Running a network without computing anything, to see the shapes that pass through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from minicnn.autograd import Tensor, no_grad
+from minicnn.nn.module import Module
+from minicnn_kernels.fields import image
+from minicnn_kernels.registry import use_backend
+
+
+def dry_run(
+    model: Module,
+    input_shape: tuple[int, ...],
+    before: Callable[[str, Module, tuple[Any, ...]], None] | None = None,
+    after: Callable[[str, Module, tuple[Any, ...], Any], None] | None = None,
+) -> Tensor:
+    """Send the shape of one sample, such as (C, H, W), through a model; return the output's.
+
+    The tensors have a shape, a dtype and a receptive field (`minicnn_kernels.fields`), but no
+    numbers. The model is not changed: it runs in eval mode and gets its mode back.
+
+    before, after : called as ``before(path, module, arguments)`` when a part starts and as
+        ``after(path, module, arguments, output)`` when it has ended; every part runs by itself
+
+    Raises what the model raises for images of this shape.
+
+    >>> from minicnn import nn
+    >>> show = lambda path, module, arguments, y: print(path, y.shape)
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2))
+    >>> dry_run(model, (3, 32, 32), after=show).shape
+    0 (1, 8, 30, 30)
+    1 (1, 8, 15, 15)
+     (1, 8, 15, 15)
+    (1, 8, 15, 15)
+    """
+    dtype = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
+    with ExitStack() as handles:
+        for path, module in model.named_modules():
+            if before:
+                handles.enter_context(module.register_forward_pre_hook(_named(before, path)))
+            if after:
+                handles.enter_context(module.register_forward_hook(_named(after, path)))
+        with _evaluating(model), no_grad(), use_backend("fields"):
+            return model(Tensor(image((1, *input_shape), dtype)))
+
+
+def _named(watch: Callable[..., None], path: str) -> Callable[..., None]:
+    def hook(*what: Any) -> None:
+        watch(path, *what)
+
+    return hook
+
+
+@contextmanager
+def _evaluating(model: Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
