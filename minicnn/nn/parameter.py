@@ -49,7 +49,8 @@ class Parameter(Tensor):
 def without_weights() -> Iterator[None]:
     """Give the parameters made inside the ``with`` block a shape but no memory, in all threads.
 
-    They read as zeros and cannot be written. That is enough to count the parameters of a network
+    They read as zeros and cannot be written, until `Module.load_state_dict` gives them memory with
+    their values. That is enough to count the parameters of a network
     of any size, and to find the shapes of its maps.
 
     >>> from minicnn import nn
@@ -68,4 +69,5 @@ def without_weights() -> Iterator[None]:
 
 def has_weights(parameter: Tensor) -> bool:
     """Whether the values of a parameter have memory of their own; see `without_weights`."""
-    return bool(parameter.array.flags.writeable)
+    # CuPy's arrays always have, and their flags do not say so
+    return bool(getattr(parameter.array.flags, "writeable", True))
