@@ -419,7 +419,9 @@ def test_the_refused_global_is_named(tmp_path):
         (shutil.rmtree, "shutil.rmtree"),
     ):
         path = torch_file(tmp_path / "evil.pth", pickle.dumps(Call(function, "x"), 2))
-        refused(path, f"asks for {name}, which no dictionary of weights needs, and it was not run")
+        refused(
+            path, f"asks for {name}, which no dictionary of weights needs and which was not run"
+        )
 
 
 ODD_PICKLES = {
@@ -453,6 +455,9 @@ ODD_PICKLES = {
     "text that is not UTF-8": b"X\x02\x00\x00\x00\xff\xfe.",
     "number without end": b"I" + b"9" * 100_000 + b"\n.",
     "no number": b"Iabc\n.",
+    "long error": b"I" + b"x" * 10**6 + b"\n.",
+    "global with a line break": b"\x8c\x02o\ns\x8c\x06system\x93.",
+    "long global": b"c" + b"o" * 10**6 + b"\nsystem\n.",
     "far place in the memo": b"Nr\xff\xff\xff\xff.",
     "persistent id of a number": b"K\x01Q.",
     "persistent text": b"Pabc\n.",
@@ -561,7 +566,7 @@ def test_compressed_records_are_refused(tmp_path):
     refused(path, "records claim more than its")
     records["weights/data/0"] = np.random.default_rng(0).bytes(4 * 10**6)
     path.write_bytes(archive_of(records, zipfile.ZIP_DEFLATED))
-    refused(path, r"has a compressed record \(weights/data.pkl\)")
+    refused(path, r"has a compressed record \('weights/data.pkl'\)")
 
 
 def test_records_of_one_name_and_of_one_place_are_refused(tmp_path):

@@ -64,7 +64,7 @@ def read_pickle(
         raise
     except Exception as error:  # what pickletools says about damaged input is not documented
         raise Unreadable(
-            f"is damaged: its pickle cannot be read ({error}); fetch or save it again."
+            f"is damaged: its pickle cannot be read ({error!s:.200}); fetch or save it again."
         ) from error
     raise AssertionError("pickletools ends with STOP or raises")
 
@@ -131,10 +131,10 @@ class _Machine:
 
     def find_global(self, name: str) -> None:
         if name not in self.table:
-            shown = name.replace("__builtin__.", "builtins.")
+            shown = repr(name[:200].replace("__builtin__.", "builtins."))[1:-1]
             raise Unreadable(
-                f"asks for {shown[:200]}, which no dictionary of weights needs, and it was not "
-                "run. If you trust the file, let PyTorch load it and save the weights alone: "
+                f"asks for {shown}, which no dictionary of weights needs and which was not run; if "
+                "you trust the file, load it with PyTorch and save the weights alone: "
                 "torch.save(model.state_dict(), path)."
             )
         self.push(self.table[name])

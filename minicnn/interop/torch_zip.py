@@ -62,7 +62,7 @@ def read_torch_zip(path: Path) -> Any:
         raise
     except Exception as error:  # what zipfile raises for damaged archives is not documented
         raise Unreadable(
-            f"is damaged: its zip archive cannot be read ({error}); fetch or save it again."
+            f"is damaged: its zip archive cannot be read ({error!s:.200}); fetch or save it again."
         ) from error
     return _TensorReader(records).read()
 
@@ -85,7 +85,7 @@ def _read_records(archive: zipfile.ZipFile, size: int) -> dict[str, bytes]:
         )
     if packed := next((e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED), None):
         raise Unreadable(
-            f"has a compressed record ({packed}), which torch.save does not write; "
+            f"has a compressed record ({packed!r:.200}), which torch.save does not write; "
             "save it again with PyTorch."
         )
     records = {entry.filename: archive.read(entry) for entry in entries}
