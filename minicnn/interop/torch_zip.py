@@ -34,6 +34,7 @@ __all__ = ["read_torch_zip"]
 
 _LIMIT = 2**62  # bytes that NumPy can address in one array, expanded or not
 _AXES = 32
+_CHUNK = 2**20
 
 # Names of PyTorch's number types: of the storage class and of the dtype. NumPy has no bfloat16.
 _BFLOAT16 = "bfloat16"
@@ -67,7 +68,7 @@ def read_torch_zip(path: Path) -> Any:
     return _TensorReader(records).read()
 
 
-def _read_records(archive: zipfile.ZipFile, size: int) -> dict[str, bytes]:
+def _read_records(archive: zipfile.ZipFile, size: int) -> dict[str, bytearray]:
     """Every record by its name, without the name of the folder that holds them all."""
     entries = archive.infolist()
     heads = [e.filename.removesuffix("data.pkl") for e in entries if _is_head(e.filename)]
@@ -88,8 +89,22 @@ def _read_records(archive: zipfile.ZipFile, size: int) -> dict[str, bytes]:
             f"has a compressed record ({packed!r:.200}), which torch.save does not write; "
             "save it again with PyTorch."
         )
-    records = {entry.filename: archive.read(entry) for entry in entries}
+    records = {entry.filename: _read_record(archive, entry) for entry in entries}
     return {name.removeprefix(heads[0]): data for name, data in records.items()}
+
+
+def _read_record(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytearray:
+    """All bytes of a record, their checksum compared; `ZipFile.read` would hold them twice."""
+    data = bytearray(entry.file_size)
+    left = memoryview(data)
+    with archive.open(entry) as file:
+        while left:
+            chunk = file.read(min(_CHUNK, len(left)))
+            if not chunk:
+                raise EOFError(f"{entry.filename!r} ends early")
+            left[: len(chunk)] = chunk
+            left = left[len(chunk) :]
+    return data
 
 
 def _is_head(name: str) -> bool:
@@ -126,16 +141,16 @@ class _Storage:
 class _TensorReader:
     """What the globals and persistent ids of a state dict's pickle mean."""
 
-    def __init__(self, records: dict[str, bytes]) -> None:
+    def __init__(self, records: dict[str, bytearray]) -> None:
         self.records = records
-        order = records.get("byteorder", b"little").strip()
+        order = bytes(records.get("byteorder", b"little")).strip()
         if order not in (b"little", b"big"):
             raise Unreadable(f"is damaged: its byte order is {order[:20]!r}; fetch it again.")
         self.order: Literal["<", ">"] = "<" if order == b"little" else ">"
         self.arrays: dict[_Storage, np.ndarray] = {}
 
     def read(self) -> Any:
-        return read_pickle(self.records["data.pkl"], self._table(), self.storage)
+        return read_pickle(bytes(self.records["data.pkl"]), self._table(), self.storage)
 
     def _table(self) -> dict[str, Any]:
         rebuild = {

@@ -197,10 +197,11 @@ class Module(Attributes):
         own = self._state()
         optional = {joined(path, name) for path, m in self._walk("") for name in m.optional_state}
         arrays, keys = checked_state(type(self).__name__, own, optional, state, strict)
-        self._give_memory(arrays)
+        values = {name: on_device(array, "cpu") for name, array in arrays.items()}
+        self._give_memory(values)
         own = self._state()
-        for name, values in arrays.items():
-            write(own[name], to_numpy(values))
+        for name, array in values.items():
+            write(own[name], array)
         return keys
 
     def _give_memory(self, names: Collection[str]) -> None:

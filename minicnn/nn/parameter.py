@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from minicnn.autograd import Tensor
 from minicnn.errors import DTypeError
 from minicnn_kernels.shapes import blank
@@ -49,9 +51,8 @@ class Parameter(Tensor):
 def without_weights() -> Iterator[None]:
     """Give the parameters made inside the ``with`` block a shape but no memory, in all threads.
 
-    They read as zeros and cannot be written, until `Module.load_state_dict` gives them memory with
-    their values. That is enough to count the parameters of a network
-    of any size, and to find the shapes of its maps.
+    They read as zeros and cannot be written. That is enough to count the parameters of a network
+    of any size, and to find the shapes of its maps. `Module.load_state_dict` gives them memory.
 
     >>> from minicnn import nn
     >>> with nn.without_weights():
@@ -69,5 +70,5 @@ def without_weights() -> Iterator[None]:
 
 def has_weights(parameter: Tensor) -> bool:
     """Whether the values of a parameter have memory of their own; see `without_weights`."""
-    # CuPy's arrays always have, and their flags do not say so
-    return bool(getattr(parameter.array.flags, "writeable", True))
+    array = parameter.array
+    return not isinstance(array, np.ndarray) or bool(array.flags.writeable)
