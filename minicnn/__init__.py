@@ -8,6 +8,9 @@
 array([[1., 0., 1.]], dtype=float32)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from minicnn import data, errors, functional, inspect, models, nn, optim, random, training
 from minicnn.autograd import Op, Tensor, apply, is_grad_enabled, no_grad
 from minicnn.functional.creation import tensor
@@ -17,6 +20,10 @@ from minicnn.version import __version__
 from minicnn_kernels.algorithms import direct_convolution
 from minicnn_kernels.registry import describe, use_backend
 from minicnn_kernels.threads import get_num_threads, set_num_threads
+
+if TYPE_CHECKING:
+    from minicnn import interop
+    from minicnn.interop import load_weights, save_weights
 
 __all__ = [
     "Op",
@@ -31,15 +38,31 @@ __all__ = [
     "functional",
     "get_num_threads",
     "inspect",
+    "interop",
     "is_grad_enabled",
+    "load_weights",
     "models",
     "nn",
     "no_grad",
     "optim",
     "random",
+    "save_weights",
     "seed",
     "set_num_threads",
     "tensor",
     "training",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what exchanges files with other libraries when it is first asked for."""
+    if name == "interop":
+        return import_module("minicnn.interop")
+    if name in ("load_weights", "save_weights"):
+        return getattr(import_module("minicnn.interop"), name)
+    raise AttributeError(f"module 'minicnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -59,7 +59,7 @@ class DataError(MiniCNNError, ValueError):
 
 
 class CheckpointError(MiniCNNError, RuntimeError):
-    """A checkpoint that cannot be written or read."""
+    """A checkpoint or a file of weights that cannot be written or read."""
 
 
 class ConfigError(MiniCNNError, ValueError):

@@ -28,6 +28,7 @@ FLOORS = (
     ("minicnn.models",),
     ("minicnn.optim", "minicnn.data", "minicnn.inspect", "minicnn.testing"),
     ("minicnn.training",),
+    ("minicnn.interop",),
     ("minicnn.cli",),
     ("minicnn.__main__",),
 )

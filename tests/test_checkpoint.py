@@ -22,12 +22,10 @@ from minicnn.training import files, packing
 from minicnn.training.checkpoint import (
     best_checkpoint,
     load_checkpoint,
-    load_weights,
     mark_best,
     newest_checkpoint,
     prune,
     save_checkpoint,
-    save_weights,
 )
 
 FILES = ("model.safetensors", "state.npz", "checkpoint.json")
@@ -755,58 +753,6 @@ def test_a_process_killed_while_saving_in_a_loop(tmp_path):
         assert (newest.weights["w"] == step).all()
         assert (newest.arrays["m"] == step).all()
         assert best_checkpoint(tmp_path).meta["step"] <= step
-
-
-# Weights alone -----------------------------------------------------------------------------------
-
-
-def test_weights_alone(tmp_path):
-    path = tmp_path / "new" / "weights.safetensors"
-    save_weights(path, weights_of(1))
-    save_weights(path, weights_of(2))
-    assert_same(load_weights(path), weights_of(2))
-    assert os.listdir(path.parent) == ["weights.safetensors"]
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=60), st.integers(0, 400), st.integers(0, 60))
-def test_a_weight_file_of_junk(saved, copy, junk, place, skip):
-    whole = (saved / "model.safetensors").read_bytes()
-    path = copy / "junk.safetensors"
-    path.write_bytes(whole[:place] + junk + whole[place + skip :])
-    found = outcome(load_weights, path)
-    if isinstance(found, CheckpointError):
-        assert f"{path} is not a whole .safetensors file" in str(found)
-    else:
-        assert all(isinstance(array, np.ndarray) for array in found.values())
-
-
-def test_every_truncated_weight_file_is_refused(saved, copy):
-    whole = (saved / "model.safetensors").read_bytes()
-    path = copy / "short.safetensors"
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match="is not a whole"):
-            load_weights(path)
-
-
-def test_a_type_that_numpy_does_not_have(tmp_path):
-    header = b'{"w":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
-    with pytest.raises(CheckpointError, match=r"that NumPy can hold: .*BF16"):
-        load_weights(path)
-
-
-def test_a_weight_file_that_cannot_be_read_or_written(tmp_path, monkeypatch):
-    with pytest.raises(CheckpointError, match=r"load_weights: .* could not be read: No such file"):
-        load_weights(tmp_path / "none")
-    path = tmp_path / "w.safetensors"
-    save_weights(path, weights_of(1))
-    monkeypatch.setattr(os, "fsync", Failing(os.fsync, at=1))
-    with pytest.raises(CheckpointError, match=r"No space left.*file that was there is untouched"):
-        save_weights(path, weights_of(2))
-    assert_same(load_weights(path), weights_of(1))
 
 
 def test_importing_does_not_import_safetensors():

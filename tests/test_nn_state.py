@@ -5,7 +5,7 @@ import pytest
 
 import minicnn
 from minicnn import nn
-from minicnn.errors import MiniCNNError, StateDictError
+from minicnn.errors import DeviceError, MiniCNNError, StateDictError
 
 
 @pytest.fixture(autouse=True)
@@ -155,3 +155,28 @@ def test_shared_parameters_load_under_both_names():
     state = {name: np.ones_like(a) for name, a in model.state_dict().items()}
     model.load_state_dict(state)
     assert (layer.weight.array == 1).all()
+
+
+def test_an_array_of_another_library_changes_nothing():
+    class Foreign:
+        shape, dtype, astype = (10, 24), np.dtype(np.float32), None
+
+    model = net()
+    before = model.state_dict()
+    state = {name: array + 1 for name, array in before.items()} | {"3.weight": Foreign()}
+    with pytest.raises(DeviceError, match="convert it to NumPy"):
+        model.load_state_dict(state)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_parameters_without_memory_get_it():
+    with nn.without_weights():
+        model = net()
+    before = [(p, p.array) for p in model.parameters()]
+    state = net().state_dict()
+    model.load_state_dict(state)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])
+    assert all(p.array is not old for p, old in before)
+    assert not any(np.shares_memory(p.array, a) for p, _ in before for a in state.values())

@@ -6,7 +6,7 @@ Assigning registers: a `Parameter` becomes a parameter, a `Module` a part, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from minicnn.nn._arrays import Array, check_device, on_device, to_numpy, write
 from minicnn.nn.attributes import Attributes, joined, unique
 from minicnn.nn.calls import running
 from minicnn.nn.hooks import RemovableHandle
-from minicnn.nn.parameter import Parameter
+from minicnn.nn.parameter import Parameter, has_weights
 from minicnn.nn.state import IncompatibleKeys, checked_state
 
 
@@ -192,13 +192,26 @@ class Module(Attributes):
         mismatched entry, and then nothing is changed. ``strict=False`` leaves missing and
         unexpected entries alone and returns their names. float32 and float64 are cast to what the
         module has. Counters that old files lack (``num_batches_tracked``) may be missing.
+        Parameters made under `without_weights` get their memory here.
         """
         own = self._state()
         optional = {joined(path, name) for path, m in self._walk("") for name in m.optional_state}
         arrays, keys = checked_state(type(self).__name__, own, optional, state, strict)
-        for name, values in arrays.items():
-            write(own[name], to_numpy(values))
+        values = {name: on_device(array, "cpu") for name, array in arrays.items()}
+        self._give_memory(values)
+        own = self._state()
+        for name, array in values.items():
+            write(own[name], array)
         return keys
+
+    def _give_memory(self, names: Collection[str]) -> None:
+        """Zeros of their own for the parameters of these names that have no memory."""
+        entries = self._entries("_parameters", "", recurse=True)
+        blank = {id(p): p for name, p in entries if name in names and not has_weights(p)}
+        # all or none, where memory is short
+        memory = [np.zeros(p.shape, p.dtype) for p in blank.values()]
+        for parameter, array in zip(blank.values(), memory, strict=True):
+            parameter.array = array
 
     def _state(self) -> dict[str, Array]:
         entries: dict[str, Array] = {}

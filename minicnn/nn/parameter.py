@@ -52,7 +52,7 @@ def without_weights() -> Iterator[None]:
     """Give the parameters made inside the ``with`` block a shape but no memory, in all threads.
 
     They read as zeros and cannot be written. That is enough to count the parameters of a network
-    of any size, and to find the shapes of its maps.
+    of any size, and to find the shapes of its maps. `Module.load_state_dict` gives them memory.
 
     >>> from minicnn import nn
     >>> with nn.without_weights():

@@ -52,12 +52,10 @@ __all__ = [
     "Checkpoint",
     "best_checkpoint",
     "load_checkpoint",
-    "load_weights",
     "mark_best",
     "newest_checkpoint",
     "prune",
     "save_checkpoint",
-    "save_weights",
 ]
 
 PathLike = str | os.PathLike[str]
@@ -264,37 +262,6 @@ def best_checkpoint(run_folder: PathLike) -> Checkpoint | None:
     """
     name = _best_name(run_folder)
     return None if name is None else load_checkpoint(_checkpoints(run_folder) / name)
-
-
-def save_weights(path: PathLike, weights: Mapping[str, np.ndarray]) -> None:
-    """Write weights alone to a .safetensors file, atomically.
-
-    Raises
-    ------
-    CheckpointError : an array that the format cannot hold, a full disk, an unwritable folder.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_weights(f"{folder}/w.safetensors", {"bias": np.zeros(2, dtype=np.float32)})
-    ...     load_weights(f"{folder}/w.safetensors")
-    {'bias': array([0., 0.], dtype=float32)}
-    """
-    atomic_write(path, pack_weights(weights))
-
-
-def load_weights(path: PathLike) -> dict[str, np.ndarray]:
-    """Read a .safetensors file.
-
-    Raises
-    ------
-    CheckpointError : no such file, not a .safetensors file, truncated, or of a type that NumPy
-        does not have.
-
-    >>> load_weights("none.safetensors")
-    Traceback (most recent call last):
-    minicnn.errors.CheckpointError: load_weights: none.safetensors could not be read: ...
-    """
-    return unpack_weights("load_weights", Path(path), _read_bytes("load_weights", Path(path)))
 
 
 def _read_bytes(function: str, path: Path) -> bytes:

@@ -23,6 +23,7 @@ __all__ = [
     "ARRAYS",
     "HEAD",
     "WEIGHTS",
+    "bfloat16_to_float32",
     "pack_arrays",
     "pack_head",
     "pack_weights",
@@ -35,6 +36,12 @@ __all__ = [
 FORMAT = 1
 WEIGHTS, ARRAYS, HEAD = "model.safetensors", "state.npz", "checkpoint.json"
 FILES = (WEIGHTS, ARRAYS)
+# number types of safetensors and NumPy's; a bfloat16 is the upper half of a float32
+SAFETENSORS = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
+    "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+    "C64": "<c8",
+}  # fmt: skip
 NON_FINITE = "$float"  # {"$float": "inf"} in checkpoint.json stands for the number
 
 
@@ -64,18 +71,30 @@ def pack_weights(weights: Mapping[str, np.ndarray]) -> bytes:
 def unpack_weights(function: str, path: Path, data: bytes) -> dict[str, np.ndarray]:
     """Return the arrays in the bytes of a .safetensors file; ``path`` is for the message.
 
+    bfloat16, which NumPy does not have, becomes float32, which holds all its values.
+
     >>> data = pack_weights({"bias": np.zeros(2, dtype=np.float32)})
     >>> unpack_weights("load_weights", Path("w.safetensors"), data)
     {'bias': array([0., 0.], dtype=float32)}
     """
-    from safetensors.numpy import load
+    from safetensors import deserialize
 
     try:
-        return load(data)
+        entries = deserialize(data)
+        return {name: _as_stored(entry) for name, entry in entries}
     except Exception as error:
         raise CheckpointError(
             f"{function}: {path} is not a whole .safetensors file that NumPy can hold: {error!r}."
         ) from error
+
+
+def bfloat16_to_float32(halves: np.ndarray) -> np.ndarray:
+    """Return bfloat16 numbers, given as 16-bit integers, in float32: they are its upper halves.
+
+    >>> bfloat16_to_float32(np.array([0x3F80, 0xC000], np.uint16))
+    array([ 1., -2.], dtype=float32)
+    """
+    return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -211,6 +230,15 @@ def plain(value: Any, where: str, non_finite: Callable[[float], Any]) -> Any:
     raise CheckpointError(
         f"{where} is {_kind(value)}, which JSON cannot hold; use numbers, text, lists or dicts "
         "(in a checkpoint, arrays have a place of their own)."
+    )
+
+
+def _as_stored(entry: Mapping[str, Any]) -> np.ndarray:
+    """The array of one entry of a .safetensors file, in this machine's byte order."""
+    stored = np.dtype(SAFETENSORS[entry["dtype"]])
+    array = np.frombuffer(entry["data"], stored).astype(stored.newbyteorder("="), copy=False)
+    return (bfloat16_to_float32(array) if entry["dtype"] == "BF16" else array).reshape(
+        entry["shape"]
     )
 
 
