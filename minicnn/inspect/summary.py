@@ -29,8 +29,8 @@ class LayerRow:
 class Summary:
     """The layers of a network in the order in which they run; prints as a table.
 
-    Multiply-adds count the weights of convolutions and fully connected layers, each as often as it
-    is used; biases, normalisation, activations and pooling are not counted.
+    Multiply-adds count the weights of convolutions and fully connected layers, trained or fixed,
+    each as often as it is used; biases, normalisation, activations and pooling are not counted.
     """
 
     title: str
@@ -117,7 +117,7 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
 
 def _multiply_adds(layer: Module, output_shape: tuple[int, ...]) -> int:
     """Weights times the positions at which they are applied; 0 for a layer without a matrix."""
-    weight = next((p for n, p in layer.named_parameters() if n == "weight"), None)
+    weight = getattr(layer, "weight", None)  # a parameter, or a buffer where it is fixed
     if weight is None or weight.ndim < 2:
         return 0
     return weight.size * math.prod(output_shape[1:] if weight.ndim > 2 else output_shape[:-1])
