@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from minicnn import nn
 from minicnn.autograd import Tensor
@@ -138,19 +137,9 @@ INITIAL: dict[str, Callable[[AlexNet2012], None]] = {
     "kaiming": _initialise_kaiming,
 }
 register("alexnet_2012", _PRESETS_2012)(AlexNet2012)
-
-
-@register("alexnet_notes", _PRESETS_2012)
-def alexnet_notes(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    image_size: int = 227,
-    groups: int = 1,
-    lrn_order: str = LRN_ORDERS[1],
-    **options: Any,
-) -> AlexNet2012:
-    """The lecture notes' AlexNet: one tower, pooled before it is normalised."""
-    return AlexNet2012(num_classes, in_channels, image_size, groups, lrn_order, **options)
+register("alexnet_notes", _PRESETS_2012)(
+    functools.partial(AlexNet2012, groups=1, lrn_order=LRN_ORDERS[1])
+)
 
 
 @register(

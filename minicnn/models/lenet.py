@@ -80,6 +80,7 @@ class PartialConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.connections = connections
+        self.kernel_size = (kernel_size, kernel_size)
         count = sum(map(len, connections))
         self.weight = nn.Parameter(np.zeros((count, kernel_size, kernel_size), np.float32))
         self.bias = nn.Parameter(np.zeros(len(connections), np.float32))
@@ -109,6 +110,8 @@ class PartialConv2d(nn.Module):
 class Subsampling(nn.Module):
     """The sum of each 2x2 window times a trained gain plus a trained offset, one pair for a map."""
 
+    kernel_size = stride = (2, 2)
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(np.zeros(channels, np.float32))
@@ -117,7 +120,7 @@ class Subsampling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H / 2, W / 2)."""
-        sums = F.avg_pool2d(x, 2) * 4
+        sums = F.avg_pool2d(x, self.kernel_size) * 4
         return sums * self.weight.reshape(-1, 1, 1) + self.bias.reshape(-1, 1, 1)
 
 
@@ -236,11 +239,9 @@ class LeNet5Original(Network):
         self, num_classes: int = 10, in_channels: int = 1, image_size: int = 28, padding: int = 2
     ) -> None:
         super().__init__()
-        C1 = nn.Conv2d(in_channels, 6, 5, padding=padding)
-        size = (map_size([C1], image_size, "lenet5_1998") // 2 - 4) // 2
         self.features = nn.Sequential(
             {
-                "C1": C1,
+                "C1": nn.Conv2d(in_channels, 6, 5, padding=padding),
                 "act1": ScaledTanh(),
                 "S2": Subsampling(6),
                 "act2": ScaledTanh(),
@@ -250,6 +251,7 @@ class LeNet5Original(Network):
                 "act4": ScaledTanh(),
             }
         )
+        size = map_size(self.features, image_size, "lenet5_1998")
         self.flatten = nn.Flatten()
         self.classifier = nn.Sequential(
             {

@@ -15,7 +15,9 @@ window. The last mlpconv has one map for each class, and its mean is the class's
 where the network sees the class, and there is no layer of millions of weights to overfit. A ReLU
 stands behind the last 1x1 convolution too, so that no score is negative.
 
-The presets "mnist" and "fashion-mnist" are the authors' narrower network for MNIST.
+The preset "mnist" is the authors' narrower network for MNIST. "fashion-mnist" is the same with He's
+initial values and without the ReLU behind the last convolution, which can give a class the score 0
+for every image from the start, with no gradient to change it.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ LAYOUTS = {
     {
         "cifar10": Preset((3, 32, 32), 10),
         "mnist": Preset((1, 28, 28), 10, {"layout": "mnist"}),
-        "fashion-mnist": Preset((1, 28, 28), 10, {"layout": "mnist"}),
+        "fashion-mnist": Preset(
+            (1, 28, 28), 10, {"layout": "mnist", "init": "kaiming", "relu_scores": False}
+        ),
         "imagenet": Preset((3, 224, 224), 1000, {"layout": "imagenet"}),
     },
 )
@@ -64,10 +68,10 @@ class NiN(Network):
 
     layout : "cifar10"; "mnist" with 349,674 parameters and 50,699,712 multiply-adds for 1x28x28; or
         "imagenet" with 7,595,176 and 1,100,188,800 for 3x224x224
+    init : "paper" draws weights from N(0, 0.05**2), in the first and the last convolution for
+        ImageNet from N(0, 0.01**2), as the authors' files do; "kaiming" is He's; biases are 0
+    relu_scores : whether the scores of a place are rectified before their mean
     dropout : probability behind the pools that have it
-
-    Weights N(0, 0.05**2), in the first and the last convolution for ImageNet N(0, 0.01**2); biases
-    0, all as in the authors' files.
 
     >>> NiN().num_parameters()
     966986
@@ -78,6 +82,8 @@ class NiN(Network):
         num_classes: int = 10,
         in_channels: int = 3,
         layout: str = "cifar10",
+        init: str = "paper",
+        relu_scores: bool = True,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -86,6 +92,8 @@ class NiN(Network):
                 f"nin: layout is {layout!r}; {nearest(layout, LAYOUTS)}"
                 f"use one of {', '.join(LAYOUTS)}."
             )
+        if init not in ("paper", "kaiming"):
+            raise ArgumentError(f"nin: init is {init!r}; use 'paper' or 'kaiming'.")
         self.features = nn.Sequential()
         add = self.features.add_module
         for number, (geometry, table, pool, drop) in enumerate(LAYOUTS[layout], 1):
@@ -97,7 +105,15 @@ class NiN(Network):
             if drop:
                 add(f"drop{number}", nn.Dropout(dropout))
             in_channels = widths[-1]
+        if not relu_scores:
+            del self.features[-1][-1]
         self.avgpool = nn.GlobalAvgPool2d()
+        self._initialise(init, layout)
+
+    def _initialise(self, init: str, layout: str) -> None:
+        if init == "kaiming":
+            draw_weights(self, lambda weight: nn.init.kaiming_normal_(weight))
+            return
         draw_weights(self, lambda weight: nn.init.normal_(weight, std=0.05))
         if layout == "imagenet":
             for layer in (self.features.mlpconv1[0], self.features.mlpconv4[4]):

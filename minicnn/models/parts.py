@@ -40,20 +40,18 @@ def fully_connected(
 
 
 def map_size(layers: Iterable[nn.Module], image_size: int, caller: str) -> int:
-    """Height and width of the last map of a chain of layers, for square images.
+    """Height and width of the last map of a chain of undilated layers, for square images.
 
     Raises `ShapeError` for images that are too small.
     """
     size = image_size
     for layer in layers:
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        kernel_size = getattr(layer, "kernel_size", None)
+        if kernel_size is not None:
+            stride, padding = getattr(layer, "stride", 1), getattr(layer, "padding", 0)
+            ceil_mode = getattr(layer, "ceil_mode", False)
             window = Window2d.of(
-                (size, size),
-                layer.kernel_size,
-                layer.stride,
-                layer.padding,
-                ceil_mode=getattr(layer, "ceil_mode", False),
-                caller=caller,
+                (size, size), kernel_size, stride, padding, ceil_mode=ceil_mode, caller=caller
             )
             size = window.oh
     return size

@@ -21,7 +21,9 @@ every module with as many channels in as out) and, around the other modules, the
 1x1 convolution ("complex": both).
 
 The preset "fashion-mnist" (and "cifar10" for 3x32x32) has a first convolution of 3x3 with stride 1
-that keeps the size of the image.
+that keeps the size of the image, and no ReLU behind the last convolution. That ReLU can give a
+class the score 0 for every image from the start, with no gradient to change it; of ten classes,
+several never recover.
 """
 
 from __future__ import annotations
@@ -94,6 +96,7 @@ class SqueezeNet(Network):
 
     bypass : "none", "simple" (which adds no parameters) or "complex"
     stem : kernel size, stride and padding of the first convolution, in place of the version's
+    relu_scores : whether the scores of a place are rectified before their mean
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class SqueezeNet(Network):
         in_channels: int = 3,
         bypass: str = "none",
         stem: tuple[int, int, int] | None = None,
+        relu_scores: bool = True,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -123,7 +127,7 @@ class SqueezeNet(Network):
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
             nn.Conv2d(width, num_classes, 1),
-            nn.ReLU(),
+            nn.ReLU() if relu_scores else nn.Identity(),
             nn.AdaptiveAvgPool2d(1),
         )
         self.flatten = nn.Flatten()
@@ -142,11 +146,14 @@ def _bypass(kind: str, in_channels: int, out_channels: int) -> nn.Module | None:
     return nn.Conv2d(in_channels, out_channels, 1) if kind == "complex" else None
 
 
+_SMALL = {"stem": (3, 1, 1), "relu_scores": False}
+
+
 def _presets(size: int) -> dict[str, Preset]:
     return {
         "imagenet": Preset((3, size, size), 1000),
-        "cifar10": Preset((3, 32, 32), 10, {"stem": (3, 1, 1)}),
-        "fashion-mnist": Preset((1, 28, 28), 10, {"stem": (3, 1, 1)}),
+        "cifar10": Preset((3, 32, 32), 10, _SMALL),
+        "fashion-mnist": Preset((1, 28, 28), 10, _SMALL),
     }
 
 
