@@ -26,7 +26,7 @@ from minicnn import nn
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError, nearest
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights
+from minicnn.models.parts import draw_weights, scaled
 from minicnn.models.registry import Preset, register
 
 CLASSES = 0  # stands for the number of classes
@@ -71,6 +71,7 @@ class NiN(Network):
     init : "paper" draws weights from N(0, 0.05**2), in the first and the last convolution for
         ImageNet from N(0, 0.01**2), as the authors' files do; "kaiming" is He's; biases are 0
     relu_scores : whether the scores of a place are rectified before their mean
+    width : factor of the numbers of filters
     dropout : probability behind the pools that have it
 
     >>> NiN().num_parameters()
@@ -84,6 +85,7 @@ class NiN(Network):
         layout: str = "cifar10",
         init: str = "paper",
         relu_scores: bool = True,
+        width: float = 1.0,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -97,7 +99,7 @@ class NiN(Network):
         self.features = nn.Sequential()
         add = self.features.add_module
         for number, (geometry, table, pool, drop) in enumerate(LAYOUTS[layout], 1):
-            widths = tuple(width or num_classes for width in table)
+            widths = [scaled(filters, width) if filters else num_classes for filters in table]
             add(f"mlpconv{number}", _mlpconv(in_channels, widths, geometry))
             if pool:
                 kind = nn.MaxPool2d if pool == "max" else nn.AvgPool2d
@@ -124,9 +126,7 @@ class NiN(Network):
         return self.avgpool(self.features(x))
 
 
-def _mlpconv(
-    in_channels: int, widths: tuple[int, ...], geometry: tuple[int, int, int]
-) -> nn.Sequential:
+def _mlpconv(in_channels: int, widths: list[int], geometry: tuple[int, int, int]) -> nn.Sequential:
     """A convolution and two of 1x1, each with a ReLU."""
     first, second, third = widths
     return nn.Sequential(

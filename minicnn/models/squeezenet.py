@@ -35,10 +35,10 @@ from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError
 from minicnn.functional import concat
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights
+from minicnn.models.parts import draw_weights, scaled
 from minicnn.models.registry import Preset, register
 
-# Width and geometry (kernel size, stride, padding) of the first convolution, then pools ("M") and
+# Filters and geometry (kernel size, stride, padding) of the first convolution, then pools ("M") and
 # fire modules: channels of the squeeze, and of each expansion.
 Fires = tuple[str | tuple[int, int], ...]
 VERSIONS: dict[str, tuple[int, tuple[int, int, int], Fires]] = {
@@ -95,6 +95,7 @@ class SqueezeNet(Network):
     """SqueezeNet 1.0 (1,248,424 parameters) or 1.1 (1,235,496).
 
     bypass : "none", "simple" (which adds no parameters) or "complex"
+    width : factor of the numbers of filters
     stem : kernel size, stride and padding of the first convolution, in place of the version's
     relu_scores : whether the scores of a place are rectified before their mean
     """
@@ -105,6 +106,7 @@ class SqueezeNet(Network):
         num_classes: int = 1000,
         in_channels: int = 3,
         bypass: str = "none",
+        width: float = 1.0,
         stem: tuple[int, int, int] | None = None,
         relu_scores: bool = True,
         dropout: float = 0.5,
@@ -114,19 +116,21 @@ class SqueezeNet(Network):
             raise ArgumentError(
                 f"squeezenet: bypass is {bypass!r}; use one of {', '.join(BYPASSES)}."
             )
-        width, geometry, rest = VERSIONS[version]
-        self.features = nn.Sequential(nn.Conv2d(in_channels, width, *(stem or geometry)), nn.ReLU())
+        filters, geometry, rest = VERSIONS[version]
+        geometry = stem or geometry
+        channels = scaled(filters, width)
+        self.features = nn.Sequential(nn.Conv2d(in_channels, channels, *geometry), nn.ReLU())
         for part in rest:
             if isinstance(part, str):
                 self.features.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
             else:
-                squeeze, expand = part
-                around = _bypass(bypass, width, 2 * expand)
-                self.features.append(Fire(width, squeeze, expand, around))
-                width = 2 * expand
+                squeeze, expand = (scaled(number, width) for number in part)
+                around = _bypass(bypass, channels, 2 * expand)
+                self.features.append(Fire(channels, squeeze, expand, around))
+                channels = 2 * expand
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Conv2d(width, num_classes, 1),
+            nn.Conv2d(channels, num_classes, 1),
             nn.ReLU() if relu_scores else nn.Identity(),
             nn.AdaptiveAvgPool2d(1),
         )
