@@ -116,6 +116,14 @@ def test_padding_in_c1_is_the_paper_s_padding_of_the_picture(name):
     assert_close(small(Tensor(x)), large(Tensor(padded)).array, terms=1000)
 
 
+def test_caffe_draws_weights_by_the_number_of_inputs():
+    model = models.create("lenet_caffe")
+    for path, fan_in in (("features.conv2", 500), ("classifier.ip1", 800)):
+        layer = model.get_submodule(path)
+        assert 0.99 < np.abs(layer.weight.array).max() / np.sqrt(3 / fan_in) <= 1, path
+        assert not layer.bias.array.any()
+
+
 # ------------------------------------------------------------------ AlexNet and ZFNet
 
 
@@ -319,6 +327,7 @@ def test_a_complex_bypass_adds_a_convolution_of_the_input():
         ("alexnet_2012", {"lrn_order": "norm"}, "lrn_order is 'norm'; use 'conv-relu-norm-pool'"),
         ("alexnet_2012", {"init": "he"}, "init is 'he'; use 'paper' or 'caffe' or 'kaiming'"),
         ("alexnet", {"width": 0.001}, "width is 0.001, which leaves 0 of 64 filters"),
+        ("alexnet", {"init": "he"}, "init is 'he'; use 'default' or 'kaiming'"),
         ("zfnet", {"variant": "c"}, "variant is 'c'; use 'a' or 'b'"),
         ("zfnet", {"init": "he"}, "init is 'he'; use 'paper' or 'kaiming'"),
         ("vgg11", {"init": "he"}, "init is 'he'; use 'normal' or 'kaiming'"),
@@ -342,4 +351,4 @@ def test_the_size_of_the_last_map_is_that_of_the_network():
     layers = [nn.Conv2d(1, 1, 5, stride=2), nn.ReLU(), nn.MaxPool2d(3, stride=2, ceil_mode=True)]
     for size in range(9, 20):
         y = nn.Sequential(*layers)(Tensor(np.zeros((1, 1, size, size), np.float32)))
-        assert parts.map_size(layers, size, "a test") == y.shape[-1]
+        assert parts.last_map_size(layers, size, "a test") == y.shape[-1]

@@ -18,7 +18,7 @@ Where the networks here differ from the papers:
 
 The preset "fashion-mnist" (and "cifar10" for 3x32x32) has half as many filters, a first
 convolution of 3x3 with stride 1 in place of 11x11 with stride 4, 512 hidden units in place of
-4096, and, because the paper's small initial weights suit large layers, He's initial values.
+4096, and, because the others suit large layers, He's initial values.
 """
 
 from __future__ import annotations
@@ -30,24 +30,25 @@ from minicnn import nn
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights, fully_connected, map_size, scaled
+from minicnn.models.parts import draw_weights, fully_connected, last_map_size, scaled
 from minicnn.models.registry import Preset, register
 
 WIDTHS = (96, 256, 384, 384, 256)  # filters of the five convolutions
 ONE_WEIRD_TRICK = (64, 192, 384, 256, 256)
-KERNELS = (5, 3, 3, 3)  # of the second to the fifth, each padded to keep the size of its map
+Geometry = tuple[int, int, int]  # kernel size, stride and padding of a convolution
+REST = ((5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1))  # of the second to the fifth
 TWO_GPU = (1, 2, 1, 2, 2)  # groups: only conv3 sees the maps of both GPUs
 LRN_ORDERS = ("conv-relu-norm-pool", "conv-relu-pool-norm")
-Stem = tuple[int, int, int]  # kernel size, stride and padding of the first convolution
 
-_SMALL = {"width": 0.5, "stem": (3, 1, 1), "hidden": 512}
+_SMALL = {"width": 0.5, "stem": (3, 1, 1), "hidden": 512, "init": "kaiming"}
 _PRESETS_2012 = {
     "imagenet": Preset((3, 227, 227), 1000),
-    "cifar10": Preset((3, 32, 32), 10, {**_SMALL, "init": "kaiming"}),
-    "fashion-mnist": Preset((1, 28, 28), 10, {**_SMALL, "init": "kaiming"}),
+    "cifar10": Preset((3, 32, 32), 10, _SMALL),
+    "fashion-mnist": Preset((1, 28, 28), 10, _SMALL),
 }
 
 
+@register("alexnet_2012", _PRESETS_2012)
 class AlexNet2012(Network):
     """AlexNet with response normalisation, in groups as on two GPUs or as one tower.
 
@@ -73,7 +74,7 @@ class AlexNet2012(Network):
         lrn_order: str = LRN_ORDERS[0],
         init: str = "paper",
         width: float = 1.0,
-        stem: Stem = (11, 4, 0),
+        stem: Geometry = (11, 4, 0),
         hidden: int = 4096,
         dropout: float = 0.5,
     ) -> None:
@@ -88,23 +89,20 @@ class AlexNet2012(Network):
                 raise ArgumentError(f"alexnet_2012: {option} is {value!r}; use {choices}.")
         widths = [scaled(filters // 2, width) * 2 for filters in WIDTHS]  # even, for two groups
         self.features = nn.Sequential()
-        for number, filters in enumerate(widths, 1):
-            self._add_stage(number, in_channels, filters, groups, stem, lrn_order)
-            in_channels = filters
-        size = map_size(self.features, image_size, "alexnet_2012")
+        split = TWO_GPU if groups == 2 else (1,) * 5
+        for number, geometry in enumerate((stem, *REST)):
+            conv = nn.Conv2d(in_channels, widths[number], *geometry, groups=split[number])
+            self._add_stage(number + 1, conv, lrn_order)
+            in_channels = widths[number]
+        size = last_map_size(self.features, image_size, "alexnet_2012")
         self.flatten = nn.Flatten()
         self.classifier = fully_connected(in_channels * size**2, hidden, num_classes, dropout)
         INITIAL[init](self)
 
-    def _add_stage(
-        self, number: int, in_channels: int, filters: int, groups: int, stem: Stem, lrn_order: str
-    ) -> None:
+    def _add_stage(self, number: int, conv: nn.Conv2d, lrn_order: str) -> None:
         """Append convolution ``number``, counted from 1, and what follows it."""
-        kernel = KERNELS[number - 2]
-        geometry = stem if number == 1 else (kernel, 1, kernel // 2)
-        split = TWO_GPU[number - 1] if groups == 2 else 1
         add = self.features.add_module
-        add(f"conv{number}", nn.Conv2d(in_channels, filters, *geometry, groups=split))
+        add(f"conv{number}", conv)
         add(f"relu{number}", nn.ReLU())
         for kind in lrn_order.split("-")[2:]:
             if kind == "norm" and number in (1, 2):
@@ -127,7 +125,7 @@ def _initialise_small(model: AlexNet2012, hidden_std: float, bias: float) -> Non
         draw_weights(layer, lambda weight: nn.init.normal_(weight, std=hidden_std), bias)
 
 
-def _initialise_kaiming(model: AlexNet2012) -> None:
+def _initialise_kaiming(model: Network) -> None:
     draw_weights(model, lambda weight: nn.init.kaiming_normal_(weight))
 
 
@@ -136,7 +134,6 @@ INITIAL: dict[str, Callable[[AlexNet2012], None]] = {
     "caffe": functools.partial(_initialise_small, hidden_std=0.005, bias=0.1),
     "kaiming": _initialise_kaiming,
 }
-register("alexnet_2012", _PRESETS_2012)(AlexNet2012)
 register("alexnet_notes", _PRESETS_2012)(
     functools.partial(AlexNet2012, groups=1, lrn_order=LRN_ORDERS[1])
 )
@@ -153,8 +150,9 @@ register("alexnet_notes", _PRESETS_2012)(
 class AlexNet(Network):
     """torchvision's AlexNet: 61,100,840 parameters, 714,188,480 multiply-adds.
 
-    Options as of `AlexNet2012`; ``map_size`` is the size to which the last map is averaged,
-    whatever the images have.
+    width, hidden, stem : as of `AlexNet2012`
+    map_size : the size to which the last map is averaged, whatever size the images have
+    init : "default" leaves the layers as they are, "kaiming" is He's
     """
 
     def __init__(
@@ -162,20 +160,21 @@ class AlexNet(Network):
         num_classes: int = 1000,
         in_channels: int = 3,
         width: float = 1.0,
-        stem: Stem = (11, 4, 2),
+        stem: Geometry = (11, 4, 2),
         hidden: int = 4096,
         map_size: int = 6,
+        init: str = "default",
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        if init not in ("default", "kaiming"):
+            raise ArgumentError(f"alexnet: init is {init!r}; use 'default' or 'kaiming'.")
         self.features = nn.Sequential()
-        for number, filters in enumerate(ONE_WEIRD_TRICK, 1):
-            kernel = KERNELS[number - 2]
-            geometry = stem if number == 1 else (kernel, 1, kernel // 2)
-            filters = scaled(filters, width)
+        for number, geometry in enumerate((stem, *REST)):
+            filters = scaled(ONE_WEIRD_TRICK[number], width)
             self.features.append(nn.Conv2d(in_channels, filters, *geometry))
             self.features.append(nn.ReLU())
-            if number in (1, 2, 5):
+            if number in (0, 1, 4):
                 self.features.append(nn.MaxPool2d(3, stride=2))
             in_channels = filters
         self.avgpool = nn.AdaptiveAvgPool2d(map_size)
@@ -189,6 +188,8 @@ class AlexNet(Network):
             nn.ReLU(),
             nn.Linear(hidden, num_classes),
         )
+        if init == "kaiming":
+            _initialise_kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images in, logits out."""

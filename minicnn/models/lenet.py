@@ -38,7 +38,7 @@ from minicnn import nn
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights, map_size
+from minicnn.models.parts import draw_weights, last_map_size
 from minicnn.models.registry import Preset, register
 
 # Table I of the paper: the maps of S2 that each of the 16 maps of C3 sees.
@@ -208,7 +208,7 @@ class LeNet5(Network):
                 "S4": nn.AvgPool2d(2),
             }
         )
-        size = map_size(self.features, image_size, "lenet5")
+        size = last_map_size(self.features, image_size, "lenet5")
         self.flatten = nn.Flatten()
         self.classifier = nn.Sequential(
             {
@@ -229,7 +229,8 @@ class LeNet5(Network):
 class LeNet5Original(Network):
     """LeNet-5 as in the paper: 60,000 parameters, 326,520 multiply-adds for 28x28 pictures.
 
-    ``padding`` is that of C1. Initialised as in the paper's appendix A.
+    ``padding`` is that of C1. Initialised as in the paper's appendix A. Distances are sums over 84
+    numbers, so scores and gradients are large: steps of SGD have to be small.
 
     >>> LeNet5Original().num_parameters()
     60000
@@ -251,7 +252,7 @@ class LeNet5Original(Network):
                 "act4": ScaledTanh(),
             }
         )
-        size = map_size(self.features, image_size, "lenet5_1998")
+        size = last_map_size(self.features, image_size, "lenet5_1998")
         self.flatten = nn.Flatten()
         self.classifier = nn.Sequential(
             {
@@ -274,7 +275,8 @@ class LeNetCaffe(Network):
     """The LeNet of Caffe's MNIST example: 431,080 parameters, 2,293,000 multiply-adds.
 
     No activation stands between its convolutions, only max-pooling; ``padding`` is that of both.
-    Weights Glorot-uniform, biases 0, as in the example's file.
+    Weights are drawn from U(-b, b) with b = sqrt(3 / fan_in), which Caffe calls "xavier"; biases
+    are 0.
 
     >>> LeNetCaffe().num_parameters()
     431080
@@ -293,7 +295,7 @@ class LeNetCaffe(Network):
                 **{"conv2": nn.Conv2d(20, 50, 5, padding=padding), "pool2": nn.MaxPool2d(2)},
             }
         )
-        size = map_size(self.features, image_size, "lenet_caffe")
+        size = last_map_size(self.features, image_size, "lenet_caffe")
         self.flatten = nn.Flatten()
         self.classifier = nn.Sequential(
             {
@@ -301,7 +303,7 @@ class LeNetCaffe(Network):
                 "ip2": nn.Linear(500, num_classes),
             }
         )
-        draw_weights(self, nn.init.xavier_uniform_)
+        draw_weights(self, lambda w: nn.init.kaiming_uniform_(w, nonlinearity="linear"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images in, logits out."""

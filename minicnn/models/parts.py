@@ -39,7 +39,7 @@ def fully_connected(
     )
 
 
-def map_size(layers: Iterable[nn.Module], image_size: int, caller: str) -> int:
+def last_map_size(layers: Iterable[nn.Module], image_size: int, caller: str) -> int:
     """Height and width of the last map of a chain of undilated layers, for square images.
 
     Raises `ShapeError` for images that are too small.

@@ -17,7 +17,7 @@ convolution is 7x7 with stride 2 in place of 11x11 with stride 4. Variant "a" is
 in one tower; variant "b" has wider third to fifth convolutions, and is the one that the lecture
 notes list.
 
-The preset "fashion-mnist" (and "cifar10" for 3x32x32) has half as many filters, a first
+The preset "fashion-mnist" (and "cifar10" for 3x32x32) has three eighths of the filters, a first
 convolution of 3x3 and a second of 5x5 without strides, 512 hidden units in place of 4096, and He's
 initial values.
 """
@@ -28,7 +28,7 @@ from minicnn import nn
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights, fully_connected, map_size, scaled
+from minicnn.models.parts import draw_weights, fully_connected, last_map_size, scaled
 from minicnn.models.registry import Preset, register
 
 WIDTHS = {  # filters of the five convolutions
@@ -38,7 +38,7 @@ WIDTHS = {  # filters of the five convolutions
 Geometry = tuple[int, int, int]  # kernel size, stride and padding of a convolution
 
 _SMALL = {
-    "width": 0.5,
+    "width": 0.375,
     "stem": (3, 1, 1),
     "second": (5, 1, 2),
     "hidden": 512,
@@ -93,7 +93,7 @@ class ZFNet(Network):
             if number in (1, 2):
                 add(f"norm{number}", nn.LocalResponseNorm(5, k=2.0, divide_alpha_by_n=False))
             in_channels = filters
-        size = map_size(self.features, image_size, "zfnet")
+        size = last_map_size(self.features, image_size, "zfnet")
         self.flatten = nn.Flatten()
         self.classifier = fully_connected(in_channels * size**2, hidden, num_classes, dropout)
         if init == "paper":
