@@ -81,11 +81,10 @@ class Summary(Shown):
 
     Multiply-adds count the weights of convolutions and fully connected layers, trained or fixed,
     each as often as it is used; biases, normalisation, activations and pooling are not counted.
-    ``unused_parameters``
-    are those of parts that did not run, such as auxiliary heads for training; ``parameters`` has
-    them too.
-    The sum of activations is the notes' way of comparing architectures: it leaves out what layers
-    can write over their input. What a run really holds, `minicnn.inspect.memory` measures.
+    ``unused_parameters`` are those of parts that did not run, such as auxiliary heads for training;
+    ``parameters`` has them too. The sum of activations is the notes' way of comparing
+    architectures: it leaves out what layers can write over their input. What a run really holds,
+    `minicnn.inspect.memory` measures.
     """
 
     title: str
