@@ -195,7 +195,7 @@ def test_fusion_changes_no_result(name, training):
     if training:
         assert "relu" not in ops or name.startswith("stochastic")
         residual = [b for b in blocks_of(model) if not b.is_plain and getattr(b, "is_active", True)]
-        assert ops.count("batch_norm_train_add_relu") == len(residual)
+        assert ops.count("batch_norm_add_relu") == len(residual)
 
 
 def shuffled_weights(model):
