@@ -92,9 +92,27 @@ def _parser() -> Parser:
     )
     _add_settings(train)
 
-    evaluate = _command(commands, "evaluate", _evaluate, "measure a run on its test set")
-    evaluate.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="default: the newest")
+    evaluate = _command(
+        commands, "evaluate", _evaluate, "measure a run, or several together, on the test set"
+    )
+    evaluate.add_argument(
+        "folders", type=Path, nargs="*", metavar="RUN", help="run folders; default: the newest run"
+    )
     evaluate.add_argument("--source", choices=("auto", "full", "sample"), help="which data")
+    evaluate.add_argument(
+        "--crops",
+        type=int,
+        default=1,
+        choices=(1, 10),
+        metavar="N",
+        help="1, or 10: corners and centre, and mirrored; the mean counts (default 1)",
+    )
+    evaluate.add_argument(
+        "--crop-size", type=int, metavar="N", help="side of the ten crops (default: as in training)"
+    )
+    evaluate.add_argument(
+        "--crop-padding", type=int, metavar="N", help="pixels added around a picture before"
+    )
 
     predict = _command(commands, "predict", _predict, "name what is on pictures")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture file")
@@ -253,16 +271,27 @@ def _recipes(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from minicnn.training.ensemble import evaluate_runs
     from minicnn.training.metrics import classification_report
-    from minicnn.training.run import evaluate_run, newest_run
+    from minicnn.training.run import newest_run
 
-    folder = options.folder or newest_run()
-    result, checkpoint = evaluate_run(folder, options.source)
-    print(f"{folder}, weights of epoch {checkpoint.meta['epoch']}")
-    print(classification_report(result.confusion, checkpoint.meta["classes"]))
-    top5 = "" if result.top5_error is None else f", top-5 error {result.top5_error:.4f}"
-    print(f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f}{top5}")
+    folders = options.folders or [newest_run()]
+    measured = evaluate_runs(
+        folders, options.source, options.crops, options.crop_size, options.crop_padding
+    )
+    several = len(folders) > 1
+    for folder, one, checkpoint in zip(folders, measured.each, measured.checkpoints, strict=True):
+        alone = f": {_scores(one)}" if several else ""
+        print(f"{folder}, weights of epoch {checkpoint.meta['epoch']}{alone}")
+    print(classification_report(measured.together.confusion, measured.classes))
+    name = f"mean of {len(folders)} networks: " if several else ""
+    print(f"{name}{_scores(measured.together)}")
     return 0
+
+
+def _scores(result: Any) -> str:
+    top5 = "" if result.top5_error is None else f", top-5 error {result.top5_error:.4f}"
+    return f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f}{top5}"
 
 
 def _predict(options: argparse.Namespace) -> int:

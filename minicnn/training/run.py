@@ -36,7 +36,7 @@ from minicnn.training.build import (
 from minicnn.training.callbacks import Callback, Checkpointer, EarlyStopping
 from minicnn.training.checkpoint import Checkpoint, best_checkpoint, newest_checkpoint
 from minicnn.training.config import TrainConfig, dump, load_config, resolve
-from minicnn.training.evaluation import Evaluation, evaluate
+from minicnn.training.evaluation import Evaluation
 from minicnn.training.files import atomic_write
 from minicnn.training.history import History
 from minicnn.training.run_folder import fresh_folder, inside
@@ -199,19 +199,18 @@ def newest_run(output: str = "runs") -> Path:
     return max(runs, key=lambda run: (run / "checkpoints").stat().st_mtime)
 
 
-def evaluate_run(folder: Path, source: str | None = None) -> tuple[Evaluation, Checkpoint]:
-    """Measure a run's best weights on the test set of its data."""
-    config = resolve(load_config(inside(folder, "config.toml")), {"source": source})
-    apply_machine_settings(config)
-    model, checkpoint = load_model(folder)
-    origin = data_source(config.data)
-    test = origin.load("test", source=config.source)
-    return evaluate(model, eval_loader(test, origin, config)), checkpoint
+def eval_loader(
+    dataset: ArrayDataset, source: DataSource, config: TrainConfig, padding: int | None = None
+) -> Loader:
+    """Batches in order, without augmentation; with a crop_size, the middle of each picture.
 
-
-def eval_loader(dataset: ArrayDataset, source: DataSource, config: TrainConfig) -> Loader:
-    """Batches in order, without augmentation; with a crop_size, the middle of each picture."""
-    steps: list[Any] = [data.CenterCrop(config.crop_size)] if config.crop_size else []
+    With ``padding`` they are whole pictures, with so many pixels on each side.
+    """
+    steps: list[Any] = []
+    if padding is not None:
+        steps.append(data.Pad(padding, config.padding_mode))
+    elif config.crop_size:
+        steps.append(data.CenterCrop(config.crop_size))
     steps += [data.ToFloat(), data.Normalize(source.mean, source.std)]
     return Loader(
         dataset, min(256, len(dataset)), transform=data.Compose(steps), prefetch=config.prefetch
