@@ -171,6 +171,31 @@ def resumed_run(
     return run
 
 
+def opened_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run:
+    """Build the run of that name, or continue it where it was stopped: a script can start again.
+
+    Fitting a run that is finished changes nothing. Raises `ConfigError` without a name, and where
+    the folder holds a run of other settings.
+    """
+    if not config.name:
+        raise ConfigError("opened_run: the settings need a name, by which the run is found again.")
+    folder = Path(config.output) / config.name
+    if not folder.exists():
+        return new_run(config, callbacks)
+    if not (folder / "config.toml").exists():  # killed before it began
+        return Run(config, folder, callbacks)
+    before = asdict(resolve(load_config(folder / "config.toml")))
+    if changed := [name for name, value in asdict(config).items() if before[name] != value]:
+        listed = ", ".join(
+            f"{name} {before[name]!r}, now {getattr(config, name)!r}" for name in changed
+        )
+        raise ConfigError(
+            f"the run in {folder} was made with other settings: {listed}. Choose another name or "
+            "output, or remove the folder."
+        )
+    return resumed_run(folder, {}, callbacks)
+
+
 def load_model(folder: Path) -> tuple[Module, Checkpoint]:
     """Return the model of a run with its best weights (else its newest), and their checkpoint."""
     inside(folder, "checkpoints")
