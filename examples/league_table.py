@@ -54,7 +54,7 @@ ENTRIES = (
     Entry("ResNeXt", "resnext29_8x64d"),
     Entry("Stochastic depth", "stochastic_depth_resnet110"),
     Entry("FractalNet", "fractalnet"),
-    Entry("DenseNet", "densenet_bc100_12"),
+    Entry("DenseNet", "densenet_bc100"),
     Entry("SqueezeNet", "squeezenet1_1", lr=0.02),
 )
 

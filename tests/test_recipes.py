@@ -18,7 +18,7 @@ from minicnn.training.run import new_run, resumed_run
 AWAITED = {
     "alexnet_2012",
     "densenet121",
-    "densenet_bc100_12",
+    "densenet_bc100",
     "fractalnet",
     "googlenet",
     "inception_v2",
