@@ -14,7 +14,7 @@ from minicnn.errors import ArgumentError, ConfigError, DataError, ShapeError
 from minicnn.training import build
 from minicnn.training.config import TrainConfig
 from minicnn.training.ensemble import evaluate_ensemble, evaluate_runs
-from minicnn.training.run import new_run
+from minicnn.training.run import load_model, new_run, prepared_images
 
 
 @pytest.fixture(autouse=True)
@@ -214,6 +214,18 @@ def test_runs_are_measured_alone_and_together(capsys, tiny_sample):
     )
     padded = evaluate_runs([a.folder], crops=10)  # 28x28 of 32x32
     assert padded.together.loss != pytest.approx(alone.loss, rel=1e-5)
+
+
+def test_pictures_are_cut_as_the_training_images_were(tiny_sample, tmp_path):
+    from PIL import Image
+
+    run = trained("b", crop_size=24)
+    image = run.source.load("test", "sample")[0][0]
+    Image.fromarray(image[0]).save(tmp_path / "picture.png")
+    _, checkpoint = load_model(run.folder)
+    (prepared,) = prepared_images([tmp_path / "picture.png"], checkpoint.meta, invert=False)
+    pixels = (image[:, 2:26, 2:26] / 255 - run.source.mean) / run.source.std
+    np.testing.assert_allclose(prepared, pixels, rtol=1e-4, atol=1e-5)
 
 
 def test_runs_that_do_not_fit_together(capsys, tiny_sample):

@@ -62,6 +62,7 @@ class Run:
         self.source = data_source(config.data)
         dataset = used_images(self.source.load("train", source=config.source), config)
         self.classes = dataset.classes
+        self.picture_shape = dataset.image_shape
         self.image_shape = input_shape(dataset.image_shape, config)
         self.train, self.validation = self._loaders(dataset)
         self.epochs = total_epochs(config, len(self.train))
@@ -125,6 +126,7 @@ class Run:
             "data": config.data,
             "classes": list(self.classes),
             "image_shape": list(self.image_shape),
+            "picture_shape": list(self.picture_shape),
             "mean": self.source.mean,
             "std": self.source.std,
         }
@@ -275,9 +277,10 @@ def prepared_images(paths: list[Path], meta: dict[str, Any], invert: bool) -> np
     """Read pictures as a model of a run wants them: size, channels, scale and normalisation."""
     from minicnn.data.picture import read_picture
 
-    C, H, W = meta["image_shape"]
+    C, H, W = meta.get("picture_shape", meta["image_shape"])
     pictures = np.stack([read_picture(path, C, H, W) for path in paths])
-    pixels = data.ToFloat()(pictures)
+    middle = data.CenterCrop(tuple(meta["image_shape"][1:]))
+    pixels = data.ToFloat()(middle(pictures))
     if invert:
         pixels = 1.0 - pixels
     return data.Normalize(meta["mean"], meta["std"])(pixels)
