@@ -256,6 +256,13 @@ def test_when_the_error_was_reached(monkeypatch):
     assert race.best([never, {"epochs": None, "curve": [0.25]}])["curve"] == [0.25]
     tanh = race.FourConvolutions(activation="tanh")
     assert sum(isinstance(part, nn.Tanh) for part in tanh.modules()) == 4
+    image = minicnn.Tensor(np.ones((1, 1, 28, 28), np.float32))
+    with nn.capture(tanh, ["features.0"]) as raw, minicnn.no_grad():
+        tanh(image)
+    tanh.input_scale = 1.0
+    with nn.capture(tanh, ["features.0"]) as small, minicnn.no_grad():
+        tanh(image)
+    np.testing.assert_allclose(raw["features.0"], 90 * small["features.0"], rtol=1e-4, atol=1e-4)
 
 
 def test_an_error_that_is_no_share(monkeypatch, capsys):
