@@ -1,4 +1,4 @@
-"""The command line: ``minicnn train | evaluate | predict | models | summary | info``.
+"""The command line: ``minicnn train | evaluate | predict | models | summary | recipes | info``.
 
 Settings of a run are the fields of `TrainConfig`; an option, a line of a TOML file and a field are
 three ways to say the same thing. A mistake gets one sentence on stderr and exit code 2.
@@ -83,13 +83,37 @@ def _parser() -> Parser:
     train = _command(commands, "train", _train, "train a network and keep the run in a folder")
     train.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
     train.add_argument(
+        "--recipe", metavar="NAME", help="the settings of a paper, before those of --config"
+    )
+    train.add_argument(
+        "--share", type=float, metavar="X", help="share of the recipe's length, such as 0.05"
+    )
+    train.add_argument(
         "--resume", type=Path, metavar="RUN", help="continue the run of this folder, bit for bit"
     )
     _add_settings(train)
 
-    evaluate = _command(commands, "evaluate", _evaluate, "measure a run on its test set")
-    evaluate.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="default: the newest")
+    evaluate = _command(
+        commands, "evaluate", _evaluate, "measure a run, or several together, on the test set"
+    )
+    evaluate.add_argument(
+        "folders", type=Path, nargs="*", metavar="RUN", help="run folders; default: the newest run"
+    )
     evaluate.add_argument("--source", choices=("auto", "full", "sample"), help="which data")
+    evaluate.add_argument(
+        "--crops",
+        type=int,
+        default=1,
+        choices=(1, 10),
+        metavar="N",
+        help="1, or 10: corners and centre, and mirrored; the mean counts (default 1)",
+    )
+    evaluate.add_argument(
+        "--crop-size", type=int, metavar="N", help="side of the ten crops (default: as in training)"
+    )
+    evaluate.add_argument(
+        "--crop-padding", type=int, metavar="N", help="pixels added around a picture before"
+    )
 
     predict = _command(commands, "predict", _predict, "name what is on pictures")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture file")
@@ -118,6 +142,9 @@ def _parser() -> Parser:
         "--batch-size", type=int, default=1, metavar="N", help="for --memory (default 1)"
     )
 
+    recipes = _command(commands, "recipes", _recipes, "list the papers' settings, or show one")
+    recipes.add_argument("name", nargs="?", metavar="NAME", help="default: list all")
+
     _command(commands, "info", _info, "show versions, backends and threads")
     return parser
 
@@ -131,6 +158,7 @@ def _command(commands: Any, name: str, run: Any, help: str) -> Parser:
 def _add_settings(parser: Parser) -> None:
     """One option for each field of `TrainConfig`; no default, so that a file's value can stand."""
     from minicnn.training.config import TrainConfig, field_types
+    from minicnn.training.setting_checks import Options
 
     group = parser.add_argument_group("settings")
     types = field_types()
@@ -140,6 +168,10 @@ def _add_settings(parser: Parser) -> None:
         common: dict[str, Any] = {"dest": field.name, "default": None, "help": help}
         if types[field.name] is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
+        elif types[field.name] == Options:
+            group.add_argument(
+                "--option", action="append", type=_option, metavar="NAME=VALUE", **common
+            )
         elif types[field.name] == tuple[int, ...]:
             group.add_argument(option, type=int, nargs="+", metavar="N", **common)
         else:
@@ -154,6 +186,19 @@ def _add_settings(parser: Parser) -> None:
             )
 
 
+def _option(text: str) -> tuple[str, Any]:
+    """``name=value``, the value as TOML reads it, or as text where that is no TOML."""
+    import tomllib
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value, like depth=20")
+    try:
+        return name.strip(), tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value
+
+
 def _shown(value: Any) -> str:
     return "none" if value in ("", ()) else str(value)
 
@@ -165,8 +210,10 @@ def _train(options: argparse.Namespace) -> int:
 
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     overrides = {name: getattr(options, name) for name in names}
+    if overrides["model_options"] is not None:
+        overrides["model_options"] = dict(overrides["model_options"])
     bar = (ProgressBar(),)
-    file = load_config(options.config) if options.config else {}
+    file = {**_recipe(options), **(load_config(options.config) if options.config else {})}
     if options.resume is None:
         run = new_run(resolve(file, overrides), bar)
     else:
@@ -198,17 +245,58 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(options: argparse.Namespace) -> int:
-    from minicnn.training.metrics import classification_report
-    from minicnn.training.run import evaluate_run, newest_run
+def _recipe(options: argparse.Namespace) -> dict[str, Any]:
+    from minicnn.errors import ConfigError
+    from minicnn.training import recipes
 
-    folder = options.folder or newest_run()
-    result, checkpoint = evaluate_run(folder, options.source)
-    print(f"{folder}, weights of epoch {checkpoint.meta['epoch']}")
-    print(classification_report(result.confusion, checkpoint.meta["classes"]))
-    top5 = "" if result.top5_error is None else f", top-5 error {result.top5_error:.4f}"
-    print(f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f}{top5}")
+    if options.recipe is None:
+        if options.share is not None:
+            raise ConfigError("--share shortens a recipe; name one with --recipe.")
+        return {}
+    if options.resume is not None:
+        raise ConfigError("--recipe starts a new run; leave it out to resume one.")
+    values = recipes.load(options.recipe)
+    return values if options.share is None else recipes.shortened(values, options.share)
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from minicnn.training import recipes
+
+    if options.name is not None:
+        print(recipes.text(options.name), end="")
+        return 0
+    for name in recipes.names():
+        values = recipes.load(name)
+        length = f"{values['steps']:,} steps" if "steps" in values else f"{values['epochs']} epochs"
+        print(
+            f"{name:18} {values['model']:27} {values['optimizer']:8} lr {values['lr']:<7g} "
+            f"{values['schedule']:12} batch {values['batch_size']:<4} {length}"
+        )
     return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from minicnn.training.ensemble import evaluate_runs
+    from minicnn.training.metrics import classification_report
+    from minicnn.training.run import newest_run
+
+    folders = options.folders or [newest_run()]
+    measured = evaluate_runs(
+        folders, options.source, options.crops, options.crop_size, options.crop_padding
+    )
+    several = len(folders) > 1
+    for folder, one, checkpoint in zip(folders, measured.each, measured.checkpoints, strict=True):
+        alone = f": {_scores(one)}" if several else ""
+        print(f"{folder}, weights of epoch {checkpoint.meta['epoch']}{alone}")
+    print(classification_report(measured.together.confusion, measured.classes))
+    name = f"mean of {len(folders)} networks: " if several else ""
+    print(f"{name}{_scores(measured.together)}")
+    return 0
+
+
+def _scores(result: Any) -> str:
+    top5 = "" if result.top5_error is None else f", top-5 error {result.top5_error:.4f}"
+    return f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f}{top5}"
 
 
 def _predict(options: argparse.Namespace) -> int:

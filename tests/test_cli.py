@@ -177,16 +177,16 @@ def test_module_and_command_are_the_same():
 @pytest.fixture
 def tiny_sample(monkeypatch):
     """Fashion-MNIST's loader, giving the first images of the bundled sample only."""
-    from minicnn.training import run
+    from minicnn.training import build
 
-    source = run.DATA_SOURCES["fashion_mnist"]
+    source = build.DATA_SOURCES["fashion_mnist"]
 
     def load(split, source):
         whole = data.fashion_mnist(split, source="sample")
         return whole.subset(range(600 if split == "train" else 200))
 
     monkeypatch.setitem(
-        run.DATA_SOURCES, "fashion_mnist", run.DataSource(load, source.mean, source.std)
+        build.DATA_SOURCES, "fashion_mnist", build.DataSource(load, source.mean, source.std)
     )
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from minicnn.errors import ConfigError
 from minicnn.training.config import TrainConfig, dump, field_types, load_config, resolve
+from minicnn.training.setting_checks import Options
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
@@ -43,8 +44,9 @@ def test_the_defaults_can_be_used():
 def test_every_setting_has_a_type_a_default_and_help(name):
     field = FIELDS[name]
     kind = field_types()[name]
-    assert kind in (str, int, float, bool, tuple[int, ...])
-    assert isinstance(field.default, tuple if kind == tuple[int, ...] else kind)
+    assert kind in (str, int, float, bool, tuple[int, ...], Options)
+    plain = kind in (str, int, float, bool)
+    assert isinstance(field.default, kind if plain else tuple)
     assert field.metadata["help"]
     assert "%" not in field.metadata["help"]  # argparse would take it for a format
     assert field.metadata.keys() <= {"help", "choices", "minimum", "maximum", "above", "below"}
@@ -90,7 +92,7 @@ def test_values_become_the_type_of_the_setting_where_nothing_is_lost():
         ("nesterov", 1, "nesterov = 1 must be true or false, not int"),
         ("model", 3, "model = 3 must be text, not int"),
         ("output", "a\ud800", "must be text that UTF-8 can hold"),
-        ("optimizer", "adma", "must be one of sgd, adam, adamw (did you mean 'adam'?)"),
+        ("optimizer", "adma", "must be one of sgd, adam, adamw, rmsprop (did you mean 'adam'?)"),
         ("source", "zzz", "source = 'zzz' must be one of auto, full, sample."),
         ("augment", "flipcrop", "must be one of none, flip, flip-crop (did you mean 'flip-crop'?)"),
         ("milestones", 3, "milestones = 3 must be a list of whole numbers"),

@@ -188,3 +188,21 @@ def test_the_table_names_the_peak():
 def test_batch_sizes_that_are_none(batch_size):
     with pytest.raises(ArgumentError, match="batch_size is"):
         memory(nn.Linear(2, 2), (2,), batch_size)
+
+
+def test_auxiliary_heads_are_part_of_the_step():
+    class Headed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flatten = nn.Flatten()
+            self.head, self.fc = nn.Linear(16, 5), nn.Linear(16, 5)
+
+        def forward(self, x):
+            x = self.flatten(x)
+            return (self.fc(x), self.head(x)) if self.training else self.fc(x)
+
+    found = memory(Headed(), (1, 4, 4), batch_size=3)
+    rows = {row.name: row for row in found.layers}
+    assert rows["head"].gradients == rows["fc"].gradients == (16 * 5 + 5) * 4
+    assert rows["head"].backward_peak > 0
+    assert found.gradients == 2 * rows["fc"].gradients

@@ -47,6 +47,8 @@ FORMULAS = [
     ("MultiStepLR", {"milestones": [3, 3, 11], "gamma": 0.3}),
     ("MultiStepLR", {"milestones": (9, 2)}),
     ("ExponentialLR", {"gamma": 0.9}),
+    ("PolynomialLR", {"total_iters": 9, "power": 0.5}),
+    ("PolynomialLR", {"total_iters": 30}),
     ("CosineAnnealingLR", {"T_max": 10, "eta_min": 0.01}),
     ("CosineAnnealingLR", {"T_max": 24}),
     ("OneCycleLR", {"max_lr": 0.3, "total_steps": STEPS + 1, "cycle_momentum": False}),
@@ -276,6 +278,10 @@ def test_one_cycle_whose_rise_is_one_step_starts_at_the_top():
         (
             lambda o: lr_scheduler.MultiStepLR(o, [1, -1]),
             r"MultiStepLR: a milestone is -1; give a w",
+        ),
+        (
+            lambda o: lr_scheduler.PolynomialLR(o, 0),
+            r"PolynomialLR: total_iters is 0; give a whole number >= 1",
         ),
         (
             lambda o: lr_scheduler.ExponentialLR(o, "x"),

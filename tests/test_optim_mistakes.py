@@ -76,6 +76,8 @@ def parameters():
             lambda p: optim.AdamW(p, betas=(0.9, 1)),
             r"AdamW: betas\[1\] is 1; give a number >= 0 and <",
         ),
+        (lambda p: optim.RMSprop(p, alpha=1), r"RMSprop: alpha is 1; give a number >= 0 and <"),
+        (lambda p: optim.RMSprop(p, momentum=-1), r"RMSprop: momentum is -1"),
         (lambda p: optim.Adam(p, eps=-1), r"Adam: eps is -1"),
         (lambda p: optim.AdamW(p, weight_decay=-1), r"AdamW: weight_decay is -1"),
     ],

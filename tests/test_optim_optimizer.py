@@ -47,6 +47,7 @@ def arrays(params):
     return [p.array.copy() for p in params]
 
 
+STATE = {"SGD": {"velocity"}, "RMSprop": {"square", "velocity"}}
 VARIANTS = [
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "weight_decay": 0.3}),
@@ -57,6 +58,8 @@ VARIANTS = [
     ("Adam", {}),
     ("Adam", {"lr": 0.1, "betas": (0.5, 0.8), "eps": 0.1, "weight_decay": 0.3}),
     ("AdamW", {}),
+    ("RMSprop", {}),
+    ("RMSprop", {"lr": 0.1, "alpha": 0.5, "eps": 1.0, "weight_decay": 0.3, "momentum": 0.8}),
     ("AdamW", {"lr": 0.1, "betas": (0.5, 0.8), "eps": 0.1, "weight_decay": 0.3}),
 ]
 
@@ -123,7 +126,7 @@ def test_a_state_is_arrays_and_plain_data(name, settings):
     uses_state = name != "SGD" or "momentum" in settings
     assert list(state["state"]) == (["0", "1", "2"] if uses_state else [])
     for entry in state["state"].values():
-        assert set(entry) == ({"velocity"} if name == "SGD" else {"m", "v", "step"})
+        assert set(entry) == STATE.get(name, {"m", "v", "step"})
     with_json = {**plain, "state": state["state"]}
     getattr(optim, name)(parameters(np.float32)).load_state_dict(
         {**with_json, "groups": json.loads(json.dumps(plain["groups"]))}

@@ -42,6 +42,10 @@ def test_data_and_licences_are_in_the_wheel(wheel):
     assert len(list(sample.iterdir())) >= 6
     for path in sample.iterdir():
         assert f"minicnn/data/sample/fashion-mnist/{path.name}" in wheel
+    recipes = list((ROOT / "minicnn" / "training" / "recipes").glob("*.toml"))
+    assert len(recipes) >= 16
+    for path in recipes:
+        assert f"minicnn/training/recipes/{path.name}" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
     assert {"minicnn/py.typed", "minicnn_kernels/py.typed"} <= wheel
 

@@ -282,6 +282,52 @@ def test_clipping_bounds_the_update():
     assert 0 < length <= 1e-3 * (1 + 1e-3)
 
 
+class Headed(nn.Module):
+    """A linear layer and two heads on its input, which only training computes."""
+
+    def __init__(self, weights=(0.3, 0.5)):
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.fc = nn.Linear(64, 2)
+        self.heads = nn.ModuleList([nn.Linear(64, 2) for _ in range(2)])
+        self.auxiliary_weights = weights
+
+    def forward(self, x):
+        x = self.flatten(x)
+        return (self.fc(x), *[head(x) for head in self.heads]) if self.training else self.fc(x)
+
+
+def test_auxiliary_losses_count_with_their_weights():
+    minicnn.seed(1)
+    model = Headed()
+    images, labels = next(iter(Loader(stripes(), 8)))
+    trainer = Trainer(model, optim.SGD(model.parameters(), lr=1.0))
+    before = model.state_dict()
+    expected, gradients = 0.0, {}
+    for name, weight in (("fc", 1.0), ("heads.0", 0.3), ("heads.1", 0.5)):
+        layer = model.get_submodule(name)
+        layer.zero_grad()
+        loss = F.cross_entropy(layer(nn.Flatten()(minicnn.Tensor(images))), labels)
+        loss.backward()
+        expected += weight * loss.item()
+        gradients[f"{name}.weight"] = weight * layer.weight.grad
+    trainer.model.train()
+    trainer._run_step(images, labels)
+    assert trainer.running["loss"].value == pytest.approx(expected, rel=1e-6)
+    for name, gradient in gradients.items():
+        step = before[name] - model.state_dict()[name]
+        np.testing.assert_allclose(step, gradient, rtol=1e-4, atol=1e-6)
+    history = trainer.fit(Loader(stripes(), 8), Loader(stripes(16, seed=1), 8), epochs=1)
+    assert history.records[-1]["loss"] > history.records[-1]["val_loss"]
+
+
+def test_auxiliary_heads_without_their_weights_are_refused():
+    model = Headed(weights=(0.3,))
+    trainer = Trainer(model, optim.SGD(model.parameters(), lr=1.0))
+    with pytest.raises(ArgumentError, match=r"Headed returned 2 auxiliary outputs.*\(0.3,\)"):
+        trainer.fit(Loader(stripes(), 8), epochs=1)
+
+
 def test_progress_prints_one_line_an_epoch_without_a_terminal(capsys):
     trainer, train, validation = make_trainer(callbacks=[ProgressBar()])
     trainer.fit(train, validation, epochs=2)

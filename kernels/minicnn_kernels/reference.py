@@ -634,6 +634,27 @@ class Kernels:
         root = self.xp.sqrt(v / (1.0 - betas[1] ** step)) + eps
         p -= (lr / (1.0 - betas[0] ** step)) * m / root
 
+    def rmsprop_step(
+        self,
+        p: Array,
+        g: Array,
+        square: Array,
+        velocity: Array,
+        lr: float,
+        alpha: float,
+        eps: float,
+        weight_decay: float,
+        momentum: float,
+    ) -> None:
+        """One step of RMSProp on p, square and velocity, in place; eps is added to the root."""
+        if weight_decay:
+            g = g + weight_decay * p
+        square *= alpha
+        square += (1.0 - alpha) * (g * g)
+        velocity *= momentum
+        velocity += g / (self.xp.sqrt(square) + eps)
+        p -= lr * velocity
+
     # ------------------------------------------------------------------ helpers of the reference
 
     def _padded(self, x: Array, window: Window2d, value: float) -> Array:

@@ -18,12 +18,14 @@ from minicnn.data.transforms import (
     ColorJitter,
     Compose,
     Normalize,
+    Pad,
     PCALighting,
     RandomCrop,
     RandomErasing,
     RandomHorizontalFlip,
     ToFloat,
     crop_mirror_factor,
+    ten_crop,
 )
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Loader",
     "Normalize",
     "PCALighting",
+    "Pad",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
@@ -46,6 +49,7 @@ __all__ = [
     "fashion_mnist",
     "mnist",
     "read_idx",
+    "ten_crop",
     "transforms",
     "write_idx",
 ]

@@ -42,6 +42,32 @@ class RandomHorizontalFlip:
 
 
 @dataclass
+class Pad:
+    """Add pixels on all sides of each image.
+
+    padding : an integer or (above and below, left and right)
+    padding_mode : "constant" pads with zeros, "reflect" mirrors at the border pixel
+    images : any dtype (N, C, H, W)
+
+    Raises `ArgumentError` for bad settings, `ShapeError` if the images are too small to reflect.
+
+    >>> Pad(1, "reflect")(np.arange(4).reshape(1, 1, 2, 2))[0, 0, 0]
+    array([3, 2, 3, 2])
+    """
+
+    padding: int | tuple[int, int]
+    padding_mode: str = "constant"
+
+    def __post_init__(self) -> None:
+        _check.pair("Pad", "padding", self.padding)
+        _check_padding_mode("Pad", self.padding_mode)
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        batch_shape("Pad", images)
+        return _padded("Pad", images, self.padding, self.padding_mode)
+
+
+@dataclass
 class RandomCrop:
     """Cut a window out of each image, each at its own random place, after padding all sides.
 
@@ -67,15 +93,11 @@ class RandomCrop:
     def __post_init__(self) -> None:
         _check.pair("RandomCrop", "size", self.size, at_least=1)
         _check.pair("RandomCrop", "padding", self.padding)
-        if self.padding_mode not in _PADDING_MODES:
-            raise ArgumentError(
-                f"RandomCrop: padding_mode={self.padding_mode!r} is unknown; "
-                f"{nearest(str(self.padding_mode), _PADDING_MODES)}choose 'constant' or 'reflect'."
-            )
+        _check_padding_mode("RandomCrop", self.padding_mode)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         N = batch_shape("RandomCrop", images)[0]
-        padded = self._padded(images)
+        padded = _padded("RandomCrop", images, self.padding, self.padding_mode)
         height, width = _fitting_window("RandomCrop", self.size, padded)
         windows = sliding_window_view(padded, (height, width), axis=(2, 3))
         rows, columns = windows.shape[2:4]
@@ -83,18 +105,6 @@ class RandomCrop:
         top = rng.integers(0, rows, N)
         left = rng.integers(0, columns, N)
         return windows[np.arange(N), :, top, left]
-
-    def _padded(self, images: np.ndarray) -> np.ndarray:
-        PH, PW = _check.pair("RandomCrop", "padding", self.padding)
-        H, W = images.shape[2:]
-        if self.padding_mode == "reflect":
-            if PH >= H or PW >= W:
-                raise ShapeError(
-                    f"RandomCrop: padding={self.padding} reflects more than the {H}x{W} images "
-                    "hold; pass padding smaller than the images, or padding_mode='constant'."
-                )
-            return np.pad(images, ((0, 0), (0, 0), (PH, PH), (PW, PW)), mode="reflect")
-        return np.pad(images, ((0, 0), (0, 0), (PH, PH), (PW, PW)))
 
 
 @dataclass
@@ -239,6 +249,52 @@ def crop_mirror_factor(size: int, crop: int, inclusive: bool = False) -> int:
             "although there is one position; pass inclusive=True."
         )
     return 2 * (size - crop + int(inclusive)) ** 2
+
+
+def ten_crop(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Return the four corners and the centre of each image, and the same mirrored.
+
+    size : of the crops, an integer or (height, width)
+    images : any dtype (N, C, H, W)
+
+    Returns (10, N, C, height, width): top left, top right, bottom left, bottom right, centre, then
+    these five mirrored left to right. With an odd rest, the centre is nearer to the top left.
+
+    Raises `ArgumentError` for a bad size, `ShapeError` if the images are smaller than the crops.
+
+    Source: A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet classification with deep convolutional
+    neural networks", NIPS 2012, section 4.1.
+
+    >>> ten_crop(np.arange(9).reshape(1, 1, 3, 3), 1).ravel()
+    array([0, 2, 6, 8, 4, 0, 2, 6, 8, 4])
+    """
+    H, W = batch_shape("ten_crop", images)[2:]
+    height, width = _fitting_window("ten_crop", size, images)
+    bottom, right = H - height, W - width
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    crops = [images[:, :, top : top + height, left : left + width] for top, left in corners]
+    return np.stack(crops + [crop[:, :, :, ::-1] for crop in crops])
+
+
+def _check_padding_mode(name: str, mode: str) -> None:
+    if mode not in _PADDING_MODES:
+        raise ArgumentError(
+            f"{name}: padding_mode={mode!r} is unknown; "
+            f"{nearest(str(mode), _PADDING_MODES)}choose 'constant' or 'reflect'."
+        )
+
+
+def _padded(name: str, images: np.ndarray, padding: int | tuple[int, int], mode: str) -> np.ndarray:
+    PH, PW = _check.pair(name, "padding", padding)
+    H, W = images.shape[2:]
+    if mode == "reflect":
+        if PH >= H or PW >= W:
+            raise ShapeError(
+                f"{name}: padding={padding} reflects more than the {H}x{W} images "
+                "hold; pass padding smaller than the images, or padding_mode='constant'."
+            )
+        return np.pad(images, ((0, 0), (0, 0), (PH, PH), (PW, PW)), mode="reflect")
+    return np.pad(images, ((0, 0), (0, 0), (PH, PH), (PW, PW)))
 
 
 def _fitting_window(name: str, size: int | tuple[int, int], images: np.ndarray) -> tuple[int, int]:

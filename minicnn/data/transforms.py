@@ -26,10 +26,12 @@ from minicnn.data._color import (
 )
 from minicnn.data._geometry import (
     CenterCrop,
+    Pad,
     RandomCrop,
     RandomErasing,
     RandomHorizontalFlip,
     crop_mirror_factor,
+    ten_crop,
 )
 from minicnn.data._transform import Transform
 from minicnn.errors import ArgumentError
@@ -42,12 +44,14 @@ __all__ = [
     "Compose",
     "Normalize",
     "PCALighting",
+    "Pad",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
     "ToFloat",
     "Transform",
     "crop_mirror_factor",
+    "ten_crop",
 ]
 
 

@@ -11,6 +11,8 @@ tracemalloc counts every array that NumPy allocates, and the ops in the graph te
 from __future__ import annotations
 
 import copy
+import functools
+import operator
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -164,6 +166,8 @@ def _step(model: Module, batch: np.ndarray, watch: Watch | None = None) -> None:
     if watch:
         watch.start()
     y = model(Tensor(batch))
+    if isinstance(y, tuple):  # auxiliary heads: all of them send a gradient back
+        y = functools.reduce(operator.add, y)
     gradient = np.ones_like(y.array)
     if watch:
         watch.backward(y, gradient)

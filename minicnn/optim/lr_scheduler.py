@@ -7,6 +7,7 @@ from minicnn.optim.schedule import (
     ExponentialLR,
     LRScheduler,
     MultiStepLR,
+    PolynomialLR,
     StepLR,
 )
 from minicnn.optim.warm_up import WarmUp
@@ -17,6 +18,7 @@ __all__ = [
     "LRScheduler",
     "MultiStepLR",
     "OneCycleLR",
+    "PolynomialLR",
     "ReduceLROnPlateau",
     "StepLR",
     "WarmUp",

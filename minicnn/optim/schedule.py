@@ -172,6 +172,31 @@ class ExponentialLR(LRScheduler):
         return [lr * self.gamma**self.last_epoch for lr in self.base_lrs]
 
 
+class PolynomialLR(LRScheduler):
+    """Lower the learning rate to 0 in step ``total_iters``: lr * (1 - t / total_iters)**power.
+
+    With ``power`` 1 it falls on a line, with 0.5 slowly at first, and it stays 0 afterwards. The
+    name in Caffe is "poly".
+
+    >>> from minicnn import nn, optim
+    >>> optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    >>> scheduler = PolynomialLR(optimizer, total_iters=4)
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.75]
+    """
+
+    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0) -> None:
+        self.total_iters = whole_number_from(1, total_iters, "total_iters", "PolynomialLR")
+        self.power = number_from(0, power, "power", "PolynomialLR")
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        """lr * (share of the steps left)**power."""
+        left = 1.0 - min(self.last_epoch, self.total_iters) / self.total_iters
+        return [lr * left**self.power for lr in self.base_lrs]
+
+
 class CosineAnnealingLR(LRScheduler):
     """Lower the learning rate along half a cosine, to ``eta_min`` in step ``T_max``.
 

@@ -1,1 +1,11 @@
-"""Training: the loop, its callbacks, metrics, history, checkpoints and run folders."""
+"""Training and evaluation: the loop, runs in folders, recipes of the papers, ensembles."""
+
+from minicnn.training.evaluation import (
+    evaluate,
+    evaluate_probabilities,
+    features,
+    predict,
+    probabilities,
+)
+
+__all__ = ["evaluate", "evaluate_probabilities", "features", "predict", "probabilities"]

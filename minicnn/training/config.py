@@ -9,14 +9,20 @@ values. Each field's ``metadata`` holds ``help`` and, where they apply, ``choice
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from minicnn.errors import ConfigError, nearest
+from minicnn.errors import ConfigError
+from minicnn.training.setting_checks import (
+    coerce,
+    conflicts,
+    help_line,
+    message,
+    problems_of,
+    unknown_setting,
+)
 
 __all__ = ["TrainConfig", "dump", "field_types", "load_config", "resolve"]
 
@@ -38,23 +44,57 @@ class TrainConfig:
     """
 
     model: str = _setting("notes_cnn", "name of the architecture")
+    preset: str = _setting(
+        "", "preset of the architecture; empty: the one whose images are nearest in size"
+    )
     data: str = _setting("fashion_mnist", "name of the data set")
     source: str = _setting(
         "auto",
         "which data: the full set, the bundled sample, or the full set where it can be had",
         choices=("auto", "full", "sample"),
     )
+    images: int = _setting(
+        0, "training images used, the same share of every class; 0: all", minimum=0
+    )
     epochs: int = _setting(10, "passes over the training set", minimum=1)
+    steps: int = _setting(
+        0, "batches to train on, rounded up to whole epochs; 0: as many as epochs says", minimum=0
+    )
     batch_size: int = _setting(128, "examples in a step", minimum=1)
-    optimizer: str = _setting("sgd", "update rule", choices=("sgd", "adam", "adamw"))
+    optimizer: str = _setting("sgd", "update rule", choices=("sgd", "adam", "adamw", "rmsprop"))
     lr: float = _setting(0.1, "learning rate; with a schedule, its peak", above=0.0)
-    momentum: float = _setting(0.9, "momentum of sgd", minimum=0.0, below=1.0)
+    momentum: float = _setting(0.9, "momentum of sgd and rmsprop", minimum=0.0, below=1.0)
     nesterov: bool = _setting(True, "look ahead along the momentum (sgd with momentum)")
     weight_decay: float = _setting(5e-4, "L2 penalty; decoupled with adamw", minimum=0.0)
+    decay: str = _setting(
+        "all",
+        "what the penalty acts on: all parameters, or weights without biases and norms",
+        choices=("all", "weights"),
+    )
+    alpha: float = _setting(
+        0.9, "memory of the squared gradients (rmsprop)", minimum=0.0, below=1.0
+    )
+    epsilon: float = _setting(
+        1e-8, "added to the root that divides the step (adam, adamw, rmsprop)", minimum=0.0
+    )
     schedule: str = _setting(
         "onecycle",
         "how the learning rate changes over the run",
-        choices=("constant", "step", "multistep", "plateau", "cosine", "onecycle"),
+        choices=(
+            "constant",
+            "step",
+            "multistep",
+            "exponential",
+            "poly",
+            "plateau",
+            "cosine",
+            "onecycle",
+        ),
+    )
+    schedule_unit: str = _setting(
+        "epoch",
+        "what step_size and milestones count, and how often an exponential rate drops",
+        choices=("epoch", "step"),
     )
     warmup: float = _setting(
         0.25,
@@ -62,12 +102,23 @@ class TrainConfig:
         minimum=0.0,
         below=1.0,
     )
-    step_size: int = _setting(10, "epochs between two drops of the rate (step)", minimum=1)
+    warmup_steps: int = _setting(
+        0,
+        "first steps, in which the rate rises from a tenth of lr (schedules that move every step)",
+        minimum=0,
+    )
+    step_size: int = _setting(10, "schedule units between two drops of the rate (step)", minimum=1)
     milestones: tuple[int, ...] = _setting(
-        (), "epochs after which the rate drops (multistep)", minimum=1
+        (), "schedule units after which the rate drops (multistep)", minimum=1
     )
     gamma: float = _setting(
-        0.1, "factor of a drop of the rate (step, multistep, plateau)", above=0.0, below=1.0
+        0.1,
+        "factor of a drop of the rate (step, multistep, exponential, plateau)",
+        above=0.0,
+        below=1.0,
+    )
+    power: float = _setting(
+        1.0, "exponent of the share of steps left; 1: the rate falls on a line (poly)", above=0.0
     )
     patience: int = _setting(
         5, "epochs without a better validation loss before a drop (plateau)", minimum=0
@@ -82,6 +133,25 @@ class TrainConfig:
         "flip",
         "random changes to training pictures: mirrored; mirrored, padded and cropped",
         choices=("none", "flip", "flip-crop"),
+    )
+    crop_size: int = _setting(
+        0,
+        "side of what the network sees of a picture, its middle in evaluation; 0: all of it",
+        minimum=0,
+    )
+    crop_padding: int = _setting(
+        2, "pixels added on each side before a random crop (flip-crop)", minimum=0
+    )
+    padding_mode: str = _setting(
+        "constant",
+        "what those pixels are: black, or the picture mirrored at its border",
+        choices=("constant", "reflect"),
+    )
+    color_jitter: float = _setting(
+        0.0, "largest random change of brightness, contrast, saturation; 0: off", minimum=0.0
+    )
+    lighting: float = _setting(
+        0.0, "spread of random light along the principal colours (AlexNet: 0.1)", minimum=0.0
     )
     validation: float = _setting(
         0.1, "share of the training set kept for validation; 0: none", minimum=0.0, below=1.0
@@ -105,10 +175,14 @@ class TrainConfig:
     keep: int = _setting(2, "newest checkpoints kept, beside the best one", minimum=1)
     output: str = _setting("runs", "folder in which the run gets its own folder")
     name: str = _setting("", "name of the run's folder; empty: made from date and model")
+    # A table of TOML ends with the next one, so this stays the last.
+    model_options: tuple[tuple[str, Any], ...] = _setting(
+        (), "options of the architecture, such as a dropout rate, in place of the preset's"
+    )
 
     def __post_init__(self) -> None:
         for name, kind in field_types().items():
-            object.__setattr__(self, name, _coerce(kind, getattr(self, name)))
+            object.__setattr__(self, name, coerce(kind, getattr(self, name)))
 
     def validate(self) -> TrainConfig:
         """Return the config itself if every setting can be used.
@@ -121,12 +195,12 @@ class TrainConfig:
         Traceback (most recent call last):
         minicnn.errors.ConfigError: TrainConfig: 2 settings cannot be used:
         epochs = 0 must be at least 1;
-        optimizer = 'sgdd' must be one of sgd, adam, adamw (did you mean 'sgd'?).
+        optimizer = 'sgdd' must be one of sgd, adam, adamw, rmsprop (did you mean 'sgd'?).
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        problems = _problems(values) or _conflicts(self)
+        problems = problems_of(values, _fields(), field_types()) or conflicts(self)
         if problems:
-            raise ConfigError(_message("TrainConfig", problems))
+            raise ConfigError(message("TrainConfig", problems))
         return self
 
 
@@ -163,11 +237,11 @@ def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(f"load_config: {path} could not be read: {reason}.") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError names the line
         raise ConfigError(f"load_config: {path} is not valid TOML: {error}.") from error
-    problems = _problems(values)
+    problems = problems_of(values, _fields(), field_types())
     if problems:
-        raise ConfigError(_message(f"load_config: {path}", problems))
+        raise ConfigError(message(f"load_config: {path}", problems))
     types = field_types()
-    return {name: _coerce(types[name], value) for name, value in values.items()}
+    return {name: coerce(types[name], value) for name, value in values.items()}
 
 
 def resolve(
@@ -179,7 +253,8 @@ def resolve(
     Parameters
     ----------
     config_file_values : what `load_config` returned
-    overrides : what the command line gave; None for a setting means that it gave none
+    overrides : what the command line gave; None for a setting means that it gave none. Epochs
+        replace steps of the file, and options of the model join those of the file.
 
     Raises
     ------
@@ -189,10 +264,19 @@ def resolve(
     5
     """
     given = {k: v for k, v in (overrides or {}).items() if v is not None}
-    values = {**(config_file_values or {}), **given}
-    unknown = [problem for name in values if (problem := _unknown(name, values[name]))]
+    from_file = dict(config_file_values or {})
+    if "epochs" in given and "steps" not in given:
+        from_file.pop("steps", None)  # the length that was asked for last
+    values = {**from_file, **given}
+    if "model_options" in from_file and "model_options" in given:
+        values["model_options"] = {
+            **dict(from_file["model_options"]),
+            **dict(given["model_options"]),
+        }
+    fields = _fields()
+    unknown = [p for name, value in values.items() if (p := unknown_setting(name, value, fields))]
     if unknown:
-        raise ConfigError(_message("resolve", unknown))
+        raise ConfigError(message("resolve", unknown))
     return TrainConfig(**values).validate()
 
 
@@ -215,12 +299,13 @@ def dump(config: TrainConfig) -> str:
     ]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        lines += ["", f"# {_help(field)}", tomli_w.dumps({field.name: value}).rstrip("\n")]
+        value = dict(value) if field.name == "model_options" else value
+        lines += ["", f"# {help_line(field)}", tomli_w.dumps({field.name: value}).rstrip("\n")]
     return "\n".join(lines) + "\n"
 
 
 def field_types() -> dict[str, Any]:
-    """Return the type of each setting, in order: str, int, float, bool or tuple[int, ...].
+    """Return the type of each setting: str, int, float, bool, tuple[int, ...] or Options.
 
     >>> field_types()["batch_size"]
     <class 'int'>
@@ -228,124 +313,5 @@ def field_types() -> dict[str, Any]:
     return get_type_hints(TrainConfig)
 
 
-def _coerce(kind: Any, value: Any) -> Any:
-    """Return ``value`` as the setting's type where nothing is lost by it, else as it is."""
-    if isinstance(value, bool):
-        return value
-    if kind is int and isinstance(value, numbers.Integral):
-        return int(value)
-    if kind is float and isinstance(value, numbers.Real):
-        try:
-            return float(value)
-        except OverflowError:
-            return value
-    if kind is str and isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if kind == tuple[int, ...] and isinstance(value, list | tuple):
-        return tuple(_coerce(int, item) for item in value)
-    return value
-
-
-def _problems(values: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with each value by itself."""
-    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
-    types = field_types()
-    problems = []
-    for name, given in values.items():
-        problem = _unknown(name, given)
-        if not problem:
-            value = _coerce(types[name], given)
-            problem = _type_problem(types[name], value)
-            problem = problem or _range_problem(fields[name].metadata, value)
-            problem = problem and f"{name} = {_show(value)} {problem}"
-        if problem:
-            problems.append(problem)
-    return problems
-
-
-def _unknown(name: str, value: Any) -> str:
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
-    if name in names:
-        return ""
-    if isinstance(value, Mapping):
-        return f"[{name}] is a table, but settings stand at the top of the file, outside of tables"
-    hint = nearest(name, names).strip()
-    return f"there is no setting {name!r}" + (f" ({hint})" if hint else "")
-
-
-def _type_problem(kind: Any, value: Any) -> str:
-    if kind == tuple[int, ...]:
-        whole = isinstance(value, tuple) and not any(_type_problem(int, item) for item in value)
-        return "" if whole else "must be a list of whole numbers"
-    if kind is not bool and isinstance(value, bool):
-        return f"must be {_NAMES[kind]}, not true or false"
-    if kind is float and isinstance(value, int | float) and not _is_finite(value):
-        return "must be finite"
-    if not isinstance(value, kind):
-        return f"must be {_NAMES[kind]}, not {type(value).__name__}"
-    if kind is str and any("\ud800" <= character <= "\udfff" for character in value):
-        return "must be text that UTF-8 can hold"
-    return ""
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number too large for a float
-        return False
-
-
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _range_problem(limits: Mapping[str, Any], value: Any) -> str:
-    if isinstance(value, tuple):
-        return next((p for item in value if (p := _range_problem(limits, item))), "")
-    if "choices" in limits and value not in limits["choices"]:
-        hint = nearest(value, limits["choices"]).strip()
-        return f"must be one of {', '.join(limits['choices'])}" + (f" ({hint})" if hint else "")
-    if "minimum" in limits and value < limits["minimum"]:
-        return f"must be at least {limits['minimum']}"
-    if "maximum" in limits and value > limits["maximum"]:
-        return f"must be at most {limits['maximum']}"
-    if "above" in limits and value <= limits["above"]:
-        return f"must be above {limits['above']}"
-    if "below" in limits and value >= limits["below"]:
-        return f"must be below {limits['below']}"
-    return ""
-
-
-def _conflicts(config: TrainConfig) -> list[str]:
-    """Return which settings, good by themselves, do not go together."""
-    problems = [
-        f"{name} must not be empty" for name in _NEEDED if not getattr(config, name).strip()
-    ]
-    if config.name in (".", "..") or any(c in config.name for c in "/\\\0"):
-        problems.append(f"name = {config.name!r} must be the name of one folder, without slashes")
-    if config.schedule == "multistep" and not config.milestones:
-        problems.append("schedule = 'multistep' needs milestones, such as [5, 8]")
-    if any(a >= b for a, b in zip(config.milestones, config.milestones[1:], strict=False)):
-        problems.append(f"milestones = {list(config.milestones)} must increase")
-    if config.early_stopping and not config.validation:
-        problems.append("early_stopping watches the validation loss, but validation = 0")
-    if config.schedule == "plateau" and not config.validation:
-        problems.append("schedule = 'plateau' watches the validation loss, but validation = 0")
-    return problems
-
-
-_NEEDED = ("model", "data", "backend", "output")
-
-
-def _message(where: str, problems: list[str]) -> str:
-    count = "1 setting" if len(problems) == 1 else f"{len(problems)} settings"
-    return f"{where}: {count} cannot be used: {'; '.join(problems)}."
-
-
-def _show(value: Any) -> str:
-    text = repr(list(value)) if isinstance(value, tuple) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _help(field: dataclasses.Field[Any]) -> str:
-    choices = field.metadata.get("choices")
-    return field.metadata["help"] + (f" ({' / '.join(choices)})" if choices else "")
+def _fields() -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(TrainConfig)}

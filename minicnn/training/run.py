@@ -10,47 +10,39 @@ runs/notes_cnn-20260102-150405/
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minicnn import data, models, optim, random
+from minicnn import data, random
 from minicnn import functional as F
 from minicnn.autograd import Tensor
 from minicnn.data import ArrayDataset, Loader
-from minicnn.errors import CheckpointError, ConfigError, nearest
+from minicnn.errors import CheckpointError, ConfigError
 from minicnn.nn import Module
-from minicnn.optim import lr_scheduler
+from minicnn.training.build import (
+    DataSource,
+    create_model,
+    data_source,
+    input_shape,
+    make_optimizer,
+    make_schedule,
+    total_epochs,
+    training_transform,
+    used_images,
+)
 from minicnn.training.callbacks import Callback, Checkpointer, EarlyStopping
 from minicnn.training.checkpoint import Checkpoint, best_checkpoint, newest_checkpoint
 from minicnn.training.config import TrainConfig, dump, load_config, resolve
-from minicnn.training.evaluation import Evaluation, evaluate
+from minicnn.training.evaluation import Evaluation
 from minicnn.training.files import atomic_write
 from minicnn.training.history import History
+from minicnn.training.run_folder import fresh_folder, inside
 from minicnn.training.trainer import Trainer
 from minicnn_kernels.registry import use_backend
 from minicnn_kernels.threads import set_num_threads
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """A data set that can be trained on by name: its loader and its pixel statistics in 0..1."""
-
-    load: Callable[..., ArrayDataset]
-    mean: float
-    std: float
-
-
-DATA_SOURCES = {
-    "fashion_mnist": DataSource(
-        data.fashion_mnist, data.FASHION_MNIST_MEAN, data.FASHION_MNIST_STD
-    ),
-    "mnist": DataSource(data.mnist, data.MNIST_MEAN, data.MNIST_STD),
-}
 
 
 class Run:
@@ -67,18 +59,22 @@ class Run:
         self.folder = folder
         apply_machine_settings(config)
         random.seed(config.seed)
-        self.source = _data_source(config.data)
-        dataset = self.source.load("train", source=config.source)
+        self.source = data_source(config.data)
+        dataset = used_images(self.source.load("train", source=config.source), config)
         self.classes = dataset.classes
-        self.image_shape = dataset.image_shape
+        self.picture_shape = dataset.image_shape
+        self.image_shape = input_shape(dataset.image_shape, config)
         self.train, self.validation = self._loaders(dataset)
-        self.model = create_model(config.model, self.classes, self.image_shape)
+        self.epochs = total_epochs(config, len(self.train))
+        self.model = create_model(
+            config.model, self.classes, self.image_shape, config.preset, config.model_options
+        )
         self.trainer = self._trainer(callbacks)
 
     def fit(self) -> History:
         """Write the settings down and train to the end."""
         atomic_write(self.folder / "config.toml", dump(self.config))
-        return self.trainer.fit(self.train, self.validation, self.config.epochs)
+        return self.trainer.fit(self.train, self.validation, self.epochs)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of this run's folder; later lines of the history go."""
@@ -113,21 +109,24 @@ class Run:
             config.batch_size,
             shuffle=True,
             seed=config.seed,
-            transform=_training_transform(config.augment, self.source, self.image_shape),
+            transform=training_transform(config, self.source, self.image_shape),
             prefetch=config.prefetch,
         )
         return train, validation
 
     def _trainer(self, callbacks: tuple[Callback, ...]) -> Trainer:
         config = self.config
-        optimizer = _optimizer(config, self.model)
-        scheduler, every = _scheduler(config, optimizer, len(self.train))
+        optimizer = make_optimizer(config, self.model)
+        scheduler, every = make_schedule(config, optimizer, len(self.train))
         stopping = (EarlyStopping(config.early_stopping),) if config.early_stopping else ()
         meta = {
             "model": config.model,
+            "preset": config.preset,
+            "model_options": dict(config.model_options),
             "data": config.data,
             "classes": list(self.classes),
             "image_shape": list(self.image_shape),
+            "picture_shape": list(self.picture_shape),
             "mean": self.source.mean,
             "std": self.source.std,
         }
@@ -152,7 +151,7 @@ class Run:
 
 def new_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run:
     """Build a run in a fresh folder under ``config.output``; a mistake leaves no folder behind."""
-    folder = _fresh_folder(config)
+    folder = fresh_folder(config)
     try:
         return Run(config, folder, callbacks)
     except BaseException:
@@ -164,7 +163,7 @@ def resumed_run(
     folder: Path, overrides: dict[str, Any], callbacks: tuple[Callback, ...] = ()
 ) -> Run:
     """Build the run of an existing folder and continue from its newest good checkpoint."""
-    before = resolve(load_config(_inside(folder, "config.toml")))
+    before = resolve(load_config(inside(folder, "config.toml")))
     config = resolve(asdict(before), overrides)
     _check_resumable(before, config)
     run = Run(config, folder, callbacks)
@@ -174,14 +173,45 @@ def resumed_run(
     return run
 
 
+def opened_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run:
+    """Build the run of that name, or continue it where it was stopped: a script can start again.
+
+    Fitting a run that is finished changes nothing. Raises `ConfigError` without a name, and where
+    the folder holds a run of other settings.
+    """
+    if not config.name:
+        raise ConfigError("opened_run: the settings need a name, by which the run is found again.")
+    folder = Path(config.output) / config.name
+    if not folder.exists():
+        return new_run(config, callbacks)
+    if not (folder / "config.toml").exists():  # killed before it began
+        return Run(config, folder, callbacks)
+    before = asdict(resolve(load_config(folder / "config.toml")))
+    if changed := [name for name, value in asdict(config).items() if before[name] != value]:
+        listed = ", ".join(
+            f"{name} {before[name]!r}, now {getattr(config, name)!r}" for name in changed
+        )
+        raise ConfigError(
+            f"the run in {folder} was made with other settings: {listed}. Choose another name or "
+            "output, or remove the folder."
+        )
+    return resumed_run(folder, {}, callbacks)
+
+
 def load_model(folder: Path) -> tuple[Module, Checkpoint]:
     """Return the model of a run with its best weights (else its newest), and their checkpoint."""
-    _inside(folder, "checkpoints")
+    inside(folder, "checkpoints")
     checkpoint = best_checkpoint(folder) or newest_checkpoint(folder)
     if checkpoint is None:
         raise CheckpointError(f"{folder} holds no checkpoint yet; train first.")
     meta = checkpoint.meta
-    model = create_model(meta["model"], meta["classes"], tuple(meta["image_shape"]))
+    model = create_model(
+        meta["model"],
+        meta["classes"],
+        tuple(meta["image_shape"]),
+        meta.get("preset", ""),
+        meta.get("model_options", {}).items(),
+    )
     model.load_state_dict(checkpoint.weights)
     return model.eval(), checkpoint
 
@@ -196,30 +226,21 @@ def newest_run(output: str = "runs") -> Path:
     return max(runs, key=lambda run: (run / "checkpoints").stat().st_mtime)
 
 
-def evaluate_run(folder: Path, source: str | None = None) -> tuple[Evaluation, Checkpoint]:
-    """Measure a run's best weights on the test set of its data."""
-    config = resolve(load_config(_inside(folder, "config.toml")), {"source": source})
-    apply_machine_settings(config)
-    model, checkpoint = load_model(folder)
-    origin = _data_source(config.data)
-    test = origin.load("test", source=config.source)
-    return evaluate(model, eval_loader(test, origin, config)), checkpoint
+def eval_loader(
+    dataset: ArrayDataset, source: DataSource, config: TrainConfig, padding: int | None = None
+) -> Loader:
+    """Batches in order, without augmentation; with a crop_size, the middle of each picture.
 
-
-def create_model(name: str, classes: Any, image_shape: tuple[int, ...]) -> Module:
-    """Build an architecture for the classes and images of a data set, by the preset nearest it."""
-    C, H, _ = image_shape
-    preset = models.nearest_preset(name, H)
-    return models.create(name, len(classes), C, preset=preset, image_size=H)
-
-
-def eval_loader(dataset: ArrayDataset, source: DataSource, config: TrainConfig) -> Loader:
-    """Batches in order, without augmentation."""
+    With ``padding`` they are whole pictures, with so many pixels on each side.
+    """
+    steps: list[Any] = []
+    if padding is not None:
+        steps.append(data.Pad(padding, config.padding_mode))
+    elif config.crop_size:
+        steps.append(data.CenterCrop(config.crop_size))
+    steps += [data.ToFloat(), data.Normalize(source.mean, source.std)]
     return Loader(
-        dataset,
-        min(256, len(dataset)),
-        transform=data.Compose([data.ToFloat(), data.Normalize(source.mean, source.std)]),
-        prefetch=config.prefetch,
+        dataset, min(256, len(dataset)), transform=data.Compose(steps), prefetch=config.prefetch
     )
 
 
@@ -230,138 +251,36 @@ def apply_machine_settings(config: TrainConfig) -> None:
     use_backend(config.backend)
 
 
-def _training_transform(
-    augment: str, source: DataSource, image_shape: tuple[int, ...]
-) -> data.Compose:
-    steps: list[Any] = []
-    if augment in ("flip", "flip-crop"):
-        steps.append(data.RandomHorizontalFlip())
-    if augment == "flip-crop":
-        steps.append(data.RandomCrop((image_shape[1], image_shape[2]), padding=2))
-    return data.Compose([*steps, data.ToFloat(), data.Normalize(source.mean, source.std)])
-
-
-def _data_source(name: str) -> DataSource:
-    if name not in DATA_SOURCES:
-        raise ConfigError(
-            f"data = {name!r} is unknown; {nearest(name, DATA_SOURCES)}"
-            f"choose one of {', '.join(DATA_SOURCES)}."
-        )
-    return DATA_SOURCES[name]
-
-
-def _optimizer(config: TrainConfig, model: Module) -> optim.Optimizer:
-    parameters = model.parameters()
-    if config.optimizer == "sgd":
-        return optim.SGD(
-            parameters,
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            nesterov=config.nesterov and config.momentum > 0,
-        )
-    kind = {"adam": optim.Adam, "adamw": optim.AdamW}[config.optimizer]
-    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay)
-
-
-def _scheduler(config: TrainConfig, optimizer: optim.Optimizer, batches: int) -> tuple[Any, str]:
-    """The schedule and whether it moves each "step" or each "epoch"."""
-    steps = config.epochs * batches
-    if config.schedule == "onecycle":
-        cycle = lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=config.lr,
-            total_steps=steps,
-            pct_start=config.warmup,
-            cycle_momentum=False,
-        )
-        return cycle, "step"
-    if config.schedule == "cosine":
-        warm = round(config.warmup * steps)
-        cosine = lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps - warm, 1))
-        return (lr_scheduler.WarmUp(cosine, warm) if warm else cosine), "step"
-    if config.schedule == "step":
-        return lr_scheduler.StepLR(optimizer, config.step_size, config.gamma), "epoch"
-    if config.schedule == "multistep":
-        return lr_scheduler.MultiStepLR(optimizer, config.milestones, config.gamma), "epoch"
-    if config.schedule == "plateau":
-        plateau = lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=config.gamma, patience=config.patience
-        )
-        return plateau, "epoch"
-    return None, "epoch"
-
-
 def _check_resumable(before: TrainConfig, config: TrainConfig) -> None:
     """Refuse, before anything is written, what would make the rest of a run another run."""
-    for name in ("data", "source", "validation", "batch_size", "seed"):
+    for name in ("data", "source", "images", "validation", "batch_size", "seed"):
         old, new = getattr(before, name), getattr(config, name)
         if old != new:
             raise ConfigError(
                 f"a run cannot change {name} from {old!r} to {new!r} half-way, because it decides "
                 "which images come next; resume without it, or start a new run."
             )
-    if config.epochs != before.epochs and config.schedule in ("onecycle", "cosine"):
+    length, new_length = _length(before), _length(config)
+    if length != new_length and config.schedule in ("onecycle", "cosine", "poly"):
         raise ConfigError(
-            f"the {config.schedule} schedule of this run is spread over {before.epochs} epochs and "
-            f"cannot be stretched to {config.epochs}; add --schedule constant and an --lr to go on "
+            f"the {config.schedule} schedule of this run is spread over {length} and "
+            f"cannot be stretched to {new_length}; add --schedule constant and an --lr to go on "
             "beyond them, or start a new run."
         )
 
 
-def _fresh_folder(config: TrainConfig) -> Path:
-    """A folder that no other run has: by name, or by model and time with a number if needed."""
-    output = Path(config.output)
-    if config.name:
-        folder = output / config.name
-        if folder.exists():
-            raise ConfigError(
-                f"the run folder {folder} exists already; choose another --name, or continue it "
-                f"with --resume {folder}."
-            )
-        return _made(folder)
-    stamp = f"{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
-    number = 1
-    while True:
-        try:
-            return _made(output / (stamp if number == 1 else f"{stamp}-{number}"))
-        except FileExistsError:
-            number += 1
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        if folder.is_dir():
-            raise
-        raise CheckpointError(
-            f"{folder} is a file, not a folder; choose another --output."
-        ) from None
-    except OSError as error:
-        raise CheckpointError(
-            f"the run folder {folder} cannot be made: {error.strerror or error}; choose another "
-            "--output."
-        ) from error
-    return folder
-
-
-def _inside(folder: Path, name: str) -> Path:
-    if not (folder / name).exists():
-        raise CheckpointError(
-            f"{folder} is not a run folder: it has no {name}; name a folder that minicnn "
-            "train made."
-        )
-    return folder / name
+def _length(config: TrainConfig) -> str:
+    return f"{config.steps:,} steps" if config.steps else f"{config.epochs} epochs"
 
 
 def prepared_images(paths: list[Path], meta: dict[str, Any], invert: bool) -> np.ndarray:
     """Read pictures as a model of a run wants them: size, channels, scale and normalisation."""
     from minicnn.data.picture import read_picture
 
-    C, H, W = meta["image_shape"]
+    C, H, W = meta.get("picture_shape", meta["image_shape"])
     pictures = np.stack([read_picture(path, C, H, W) for path in paths])
-    pixels = data.ToFloat()(pictures)
+    middle = data.CenterCrop(tuple(meta["image_shape"][1:]))
+    pixels = data.ToFloat()(middle(pictures))
     if invert:
         pixels = 1.0 - pixels
     return data.Normalize(meta["mean"], meta["std"])(pixels)

@@ -21,6 +21,7 @@ from minicnn.errors import ArgumentError, CheckpointError, MiniCNNError, NonFini
 from minicnn.nn import Module
 from minicnn.optim import Optimizer, clip_grad_norm_
 from minicnn.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from minicnn.training.auxiliary import total_loss
 from minicnn.training.callbacks import Callback
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.evaluation import Evaluation, Loss, evaluate
@@ -41,7 +42,7 @@ class Position:
 class Trainer:
     """Trains a model on batches from a `Loader`.
 
-    model, optimizer : what is trained, and how
+    model, optimizer : what is trained, and how; a model may have auxiliary heads, see `auxiliary`
     loss : from logits (N, K) and labels (N,) to the mean loss
     scheduler : moves the learning rate, after every ``schedule_every`` "step" or "epoch"; a
         `ReduceLROnPlateau` watches the validation loss, without validation the training loss
@@ -142,8 +143,7 @@ class Trainer:
     def _run_step(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Forward, backward, update: one batch."""
         self.optimizer.zero_grad()
-        logits = self.model(Tensor(images))
-        loss = self.loss(logits, labels)
+        logits, loss = total_loss(self.model, self.model(Tensor(images)), labels, self.loss)
         value = loss.item()
         if not math.isfinite(value):
             raise NonFiniteError(self._nonfinite_message(value, images))

@@ -1,0 +1,205 @@
+"""Every family of architectures with the same budget: accuracy, size, arithmetic, time and memory.
+
+Trains the "fashion-mnist" preset of one network of each family for the same number of epochs with
+the same settings but the learning rate, and writes a table as Markdown and JSON and a plot of
+accuracy against arithmetic. Accuracy is that on the test set, with the weights of the epoch that
+was best on held-out images.
+
+    python examples/league_table.py --quick
+    python examples/league_table.py --epochs 10 --images 20000
+    python examples/league_table.py --only resnet20 vgg16_bn
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments import common_settings, parser, pyplot, save, trained, write_json
+
+from minicnn import inspect, models
+from minicnn.errors import ConfigError, MiniCNNError, nearest
+from minicnn.training.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network of the table: its family, the registered name, and how it is trained."""
+
+    family: str
+    model: str
+    lr: float = 0.1
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+# Without batch norm a network needs a lower rate. Names that are not registered are left out.
+ENTRIES = (
+    Entry("Notes' CNN", "notes_cnn"),
+    Entry("LeNet-5", "lenet5", lr=0.02),
+    Entry("AlexNet", "alexnet_2012", lr=0.02),
+    Entry("ZFNet", "zfnet", lr=0.02),
+    Entry("VGG", "vgg16_bn"),
+    Entry("NiN", "nin", lr=0.02),
+    Entry("GoogLeNet", "googlenet"),
+    Entry("Inception v2", "inception_v2"),
+    Entry("Inception v3", "inception_v3"),
+    Entry("Plain net", "plain20"),
+    Entry("ResNet", "resnet20"),
+    Entry("Pre-activation ResNet", "preact_resnet20"),
+    Entry("Wide ResNet", "wrn16_4"),
+    Entry("ResNeXt", "resnext29_8x64d"),
+    Entry("Stochastic depth", "stochastic_depth_resnet110"),
+    Entry("FractalNet", "fractalnet"),
+    Entry("DenseNet", "densenet_bc100"),
+    Entry("SqueezeNet", "squeezenet1_1", lr=0.02),
+)
+
+COLUMNS = (
+    ("family", "family", "{}"),
+    ("network", "model", "{}"),
+    ("test accuracy", "accuracy", "{:.4f}"),
+    ("parameters", "parameters", "{:,}"),
+    ("multiply-adds", "multiply_adds", "{:,}"),
+    ("s / epoch", "seconds_per_epoch", "{:.1f}"),
+    ("memory of a step, 10^6 bytes", "peak_memory", "{:.1f}"),
+)
+
+
+def main() -> None:
+    """Train what is missing and write the table after each network."""
+    made = parser(__doc__, "runs/league-table")
+    made.add_argument("--only", nargs="+", metavar="NAME", help="networks, by their names")
+    options = made.parse_args()
+    settings = common_settings(options)
+    rows: list[dict[str, Any]] = []
+    for entry in chosen(options.only, made):
+        try:
+            rows.append(row(entry, settings))
+        except ConfigError as error:  # such as an output that holds runs of other settings
+            made.error(str(error))
+        except MiniCNNError as error:
+            print(f"{entry.model}: {error}")
+            rows.append({"family": entry.family, "model": entry.model, "error": str(error)})
+        write(rows, settings, options.output)
+    print("\n" + markdown(rows, settings))
+    plot(rows, settings, options.output / "league_table.png")
+
+
+def chosen(only: list[str] | None, made: argparse.ArgumentParser) -> list[Entry]:
+    """The entries asked for, and of those the registered ones; a mistake ends the program."""
+    known = [entry.model for entry in ENTRIES]
+    for name in only or ():
+        if name not in known:
+            made.error(f"--only: {name!r} is not in the table; {nearest(name, known)}")
+    asked = [entry for entry in ENTRIES if not only or entry.model in only]
+    missing = [entry.model for entry in asked if entry.model not in models.names()]
+    if missing:
+        print(f"not registered, left out: {', '.join(missing)}")
+    return [entry for entry in asked if entry.model not in missing]
+
+
+def row(entry: Entry, settings: dict[str, Any]) -> dict[str, Any]:
+    """Train a network, or read what an earlier start found out."""
+    own = {"lr": entry.lr, "clip_norm": 5.0, "model_options": entry.options}
+    own |= {"model": entry.model, "preset": "fashion-mnist", "name": entry.model}
+    run = trained({**settings, **own})
+    path = run.folder / "row.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    result, epoch = run.test()
+    costs = inspect.summary(run.model, run.image_shape)
+    batch_size = run.config.batch_size
+    images = len(run.train.dataset)
+    rates = run.trainer.history.column("images_per_second")
+    found = {
+        "family": entry.family,
+        "model": entry.model,
+        "accuracy": result.accuracy,
+        "epoch": epoch,
+        "parameters": costs.parameters,
+        "multiply_adds": costs.multiply_adds,
+        "seconds_per_epoch": images / statistics.median(rates),
+        "peak_memory": inspect.memory(run.model, run.image_shape, batch_size).peak / 1e6,
+    }
+    write_json(path, found)
+    return found
+
+
+def markdown(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
+    """The table, the most accurate network first, and what did not work below it."""
+    images = f"{settings['images']:,}" if settings["images"] else "all"
+    lines = [
+        f"{settings['epochs']} epochs, {images} training images, batches of "
+        f"{settings['batch_size']}, {settings['backend']} kernels",
+        "",
+        "| " + " | ".join(title for title, _, _ in COLUMNS) + " |",
+        "|---|---|" + "---:|" * (len(COLUMNS) - 2),
+    ]
+    good = [found for found in rows if "error" not in found]
+    for found in sorted(good, key=lambda found: -found["accuracy"]):
+        cells = (form.format(found[key]) for _, key, form in COLUMNS)
+        lines.append("| " + " | ".join(cells) + " |")
+    failed = [f"- {found['model']} failed: {found['error']}" for found in rows if "error" in found]
+    return "\n".join([*lines, *(["", *failed] if failed else [])])
+
+
+def write(rows: list[dict[str, Any]], settings: dict[str, Any], output: Path) -> None:
+    """Write the table as far as it goes, as Markdown and JSON."""
+    write_json(output / "league_table.json", {"settings": settings, "rows": rows})
+    atomic_write(output / "league_table.md", markdown(rows, settings) + "\n")
+
+
+def plot(rows: list[dict[str, Any]], settings: dict[str, Any], path: Path) -> None:
+    """Accuracy against multiply-adds, each point with its name."""
+    plt = pyplot()
+    good = [found for found in rows if "error" not in found]
+    if plt is None or not good:
+        return
+    figure, axes = plt.subplots(figsize=(9, 6))
+    x = [found["multiply_adds"] for found in good]
+    y = [100 * found["accuracy"] for found in good]
+    axes.scatter(x, y, s=30, color="tab:blue", zorder=3)
+    axes.set_xscale("log")
+    axes.set_xlabel("multiply-adds for an image")
+    axes.set_ylabel("test accuracy, %")
+    axes.set_title(f"Fashion-MNIST, {settings['epochs']} epochs each")
+    axes.grid(True, which="major", alpha=0.3)
+    axes.margins(x=0.18, y=0.1)
+    figure.canvas.draw()
+    label(axes, [(found["family"], a, b) for found, a, b in zip(good, x, y, strict=True)])
+    save(figure, path)
+    plt.close(figure)
+
+
+def label(axes: Any, points: list[tuple[str, float, float]], height: float = 11.0) -> None:
+    """Write each name beside its point, moved up where an earlier name would be under it.
+
+    ``height`` is that of a line in points; a name is about half of it wide for each letter.
+    """
+    scale = 72 / axes.figure.dpi
+    taken: list[tuple[float, float, float]] = []
+    for name, a, b in sorted(points, key=lambda point: point[2]):
+        left, low = (v * scale for v in axes.transData.transform((a, b)))
+        left, low, width = left + 6, low - height / 3, 0.55 * height * len(name)
+        start = low
+        for other_left, other_low, other_width in sorted(taken, key=lambda t: t[1]):
+            beside = left + width < other_left or other_left + other_width < left
+            if not beside and abs(low - other_low) < height:
+                low = other_low + height
+        taken.append((left, low, width))
+        axes.annotate(
+            name,
+            (a, b),
+            xytext=(6, low - start - height / 3),
+            textcoords="offset points",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "gray"} if low > start else None,
+        )
+
+
+if __name__ == "__main__":
+    main()
