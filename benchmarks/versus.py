@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from networks import NETWORKS
 from peers.task import NOTES_CNN
 from report import machine, write
+from timed_networks import NETWORKS
 from timing import quartiles
 from versus_page import page, show
 from workers import PeerError, Worker, environment, pythons

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from networks import NETWORKS
 from report import markdown_table
+from timed_networks import NETWORKS
 
 RSS_ERROR = 2**18  # bytes by which Linux's counters of resident memory may be behind
 ALLOCATOR = {

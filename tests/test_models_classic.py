@@ -322,18 +322,26 @@ def test_a_complex_bypass_adds_a_convolution_of_the_input():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lenet5", {"activation": "swish"}, "activation is 'swish'; use one of tanh, relu"),
-        ("alexnet_2012", {"groups": 3}, "groups is 3; use 1 or 2"),
-        ("alexnet_2012", {"lrn_order": "norm"}, "lrn_order is 'norm'; use 'conv-relu-norm-pool'"),
-        ("alexnet_2012", {"init": "he"}, "init is 'he'; use 'paper' or 'caffe' or 'kaiming'"),
+        ("lenet5", {"activation": "swish"}, "activation is 'swish'; choose one of 'tanh', 'relu'"),
+        ("alexnet_2012", {"groups": 3}, "groups is 3; choose one of 1, 2"),
+        (
+            "alexnet_2012",
+            {"lrn_order": "norm"},
+            "lrn_order is 'norm'; choose one of 'conv",
+        ),
+        ("alexnet_2012", {"init": "he"}, "init is 'he'; choose one of 'paper', 'caffe', 'kaiming'"),
         ("alexnet", {"width": 0.001}, "width is 0.001, which leaves 0 of 64 filters"),
-        ("alexnet", {"init": "he"}, "init is 'he'; use 'default' or 'kaiming'"),
-        ("zfnet", {"variant": "c"}, "variant is 'c'; use 'a' or 'b'"),
-        ("zfnet", {"init": "he"}, "init is 'he'; use 'paper' or 'kaiming'"),
-        ("vgg11", {"init": "he"}, "init is 'he'; use 'normal' or 'kaiming'"),
-        ("nin", {"init": "he"}, "init is 'he'; use 'paper' or 'kaiming'"),
+        ("alexnet", {"init": "he"}, "init is 'he'; choose one of 'default', 'kaiming'"),
+        ("zfnet", {"variant": "c"}, "variant is 'c'; choose one of 'a', 'b'"),
+        ("zfnet", {"init": "he"}, "init is 'he'; choose one of 'paper', 'kaiming'"),
+        ("vgg11", {"init": "he"}, "init is 'he'; choose one of 'normal', 'kaiming'"),
+        ("nin", {"init": "he"}, "init is 'he'; choose one of 'paper', 'kaiming'"),
         ("nin", {"layout": "imagnet"}, "layout is 'imagnet'; did you mean 'imagenet'"),
-        ("squeezenet1_1", {"bypass": "yes"}, "bypass is 'yes'; use one of none, simple, complex"),
+        (
+            "squeezenet1_1",
+            {"bypass": "yes"},
+            "bypass is 'yes'; choose one of 'none', 'simple'",
+        ),
     ],
 )
 def test_a_wrong_option_is_named_with_its_cure(name, options, message):

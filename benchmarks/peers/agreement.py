@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(1, str(Path(__file__).parents[1]))  # networks.py
+sys.path.insert(1, str(Path(__file__).parents[1]))  # timed_networks.py
 
 import numpy as np
 import torch

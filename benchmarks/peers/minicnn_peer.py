@@ -1,4 +1,4 @@
-"""minicnn: the networks of networks.py on the selected CPU kernels."""
+"""minicnn: the networks of timed_networks.py on the selected CPU kernels."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from networks import NETWORKS, Network
+from timed_networks import NETWORKS, Network
 
 # The arrays of networks.notes_cnn, for the libraries whose definition is written by hand.
 NOTES_CNN = {

@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(1, str(Path(__file__).parents[1]))  # networks.py
+sys.path.insert(1, str(Path(__file__).parents[1]))  # timed_networks.py
 
 from task import NotWritten, Task
 

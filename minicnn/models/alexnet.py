@@ -28,9 +28,8 @@ from collections.abc import Callable
 
 from minicnn import nn
 from minicnn.autograd import Tensor
-from minicnn.errors import ArgumentError
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights, fully_connected, last_map_size, scaled
+from minicnn.models.parts import checked, draw_weights, fully_connected, last_map_size, scaled
 from minicnn.models.registry import Preset, register
 
 WIDTHS = (96, 256, 384, 384, 256)  # filters of the five convolutions
@@ -79,14 +78,9 @@ class AlexNet2012(Network):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        for option, value, known in (
-            ("groups", groups, (1, 2)),
-            ("lrn_order", lrn_order, LRN_ORDERS),
-            ("init", init, tuple(INITIAL)),
-        ):
-            if value not in known:
-                choices = " or ".join(map(repr, known))
-                raise ArgumentError(f"alexnet_2012: {option} is {value!r}; use {choices}.")
+        checked("alexnet_2012", "groups", groups, (1, 2))
+        checked("alexnet_2012", "lrn_order", lrn_order, LRN_ORDERS)
+        checked("alexnet_2012", "init", init, INITIAL)
         widths = [scaled(filters // 2, width) * 2 for filters in WIDTHS]  # even, for two groups
         self.features = nn.Sequential()
         split = TWO_GPU if groups == 2 else (1,) * 5
@@ -167,8 +161,7 @@ class AlexNet(Network):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if init not in ("default", "kaiming"):
-            raise ArgumentError(f"alexnet: init is {init!r}; use 'default' or 'kaiming'.")
+        checked("alexnet", "init", init, ("default", "kaiming"))
         self.features = nn.Sequential()
         for number, geometry in enumerate((stem, *REST)):
             filters = scaled(ONE_WEIRD_TRICK[number], width)

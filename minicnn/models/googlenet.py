@@ -37,9 +37,9 @@ from typing import NamedTuple
 from minicnn import functional as F
 from minicnn import nn
 from minicnn.autograd import Tensor
-from minicnn.errors import ArgumentError, nearest
 from minicnn.models.auxiliary import AuxiliaryNetwork
-from minicnn.models.inception_block import basic_conv, renormalized, scaled, truncated_normal_
+from minicnn.models.inception_block import basic_conv, renormalized, truncated_normal_
+from minicnn.models.parts import checked, scaled
 from minicnn.models.registry import Preset, register
 from minicnn.nn import init
 
@@ -177,13 +177,8 @@ class GoogLeNet(AuxiliaryNetwork):
         transform_input: bool = False,
     ) -> None:
         super().__init__()
-        if form not in FORMS:
-            raise ArgumentError(
-                f"googlenet: form is {form!r}; {nearest(str(form), FORMS)}"
-                f"use one of {', '.join(FORMS)}."
-            )
+        chosen = FORMS[checked("googlenet", "form", form, FORMS)]
         self.transform_input = transform_input
-        chosen = FORMS[form]
         channels = self._add_stem(in_channels, small_images, width, chosen)
         heads = {}
         for name, widths in MODULES.items():

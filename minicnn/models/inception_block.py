@@ -15,6 +15,7 @@ from typing import NamedTuple
 from minicnn import functional as F
 from minicnn import nn
 from minicnn.autograd import Tensor
+from minicnn.models.parts import scaled
 from minicnn.nn import init
 from minicnn_kernels.geometry import IntPair, Padding
 
@@ -56,15 +57,6 @@ def basic_conv(
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
     bn = {"bn": nn.BatchNorm2d(out_channels, eps=EPS)} if norm else {}
     return nn.Sequential({"conv": conv, **bn, "relu": nn.ReLU()})
-
-
-def scaled(channels: int, width: float) -> int:
-    """``channels`` of a table for a network that is ``width`` times as wide.
-
-    >>> scaled(96, 0.25)
-    24
-    """
-    return max(1, round(channels * width))
 
 
 class Branches(nn.Module):

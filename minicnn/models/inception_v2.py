@@ -30,10 +30,10 @@ from minicnn.models.inception_block import (
     Conv,
     Step,
     basic_conv,
-    scaled,
     truncated_normal_,
 )
 from minicnn.models.network import Network
+from minicnn.models.parts import scaled
 from minicnn.models.registry import Preset, register
 
 # 1x1, (reduction, 3x3), (reduction, 3x3, 3x3), pooling, projection behind the pooling.

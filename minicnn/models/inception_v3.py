@@ -38,9 +38,9 @@ from minicnn.models.inception_block import (
     Step,
     basic_conv,
     renormalized,
-    scaled,
     truncated_normal_,
 )
+from minicnn.models.parts import scaled
 from minicnn.models.registry import Preset, register
 from minicnn.nn import init
 

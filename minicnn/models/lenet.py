@@ -36,9 +36,8 @@ import numpy as np
 import minicnn.functional as F
 from minicnn import nn
 from minicnn.autograd import Tensor
-from minicnn.errors import ArgumentError
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights, last_map_size
+from minicnn.models.parts import checked, draw_weights, last_map_size
 from minicnn.models.registry import Preset, register
 
 # Table I of the paper: the maps of S2 that each of the 16 maps of C3 sees.
@@ -193,11 +192,7 @@ class LeNet5(Network):
         padding: int = 2,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ArgumentError(
-                f"lenet5: activation is {activation!r}; use one of {', '.join(ACTIVATIONS)}."
-            )
-        make = ACTIVATIONS[activation]
+        make = ACTIVATIONS[checked("lenet5", "activation", activation, ACTIVATIONS)]
         self.features = nn.Sequential(
             {
                 "C1": nn.Conv2d(in_channels, 6, 5, padding=padding),

@@ -24,9 +24,8 @@ from __future__ import annotations
 
 from minicnn import nn
 from minicnn.autograd import Tensor
-from minicnn.errors import ArgumentError, nearest
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights, scaled
+from minicnn.models.parts import checked, draw_weights, scaled
 from minicnn.models.registry import Preset, register
 
 CLASSES = 0  # stands for the number of classes
@@ -89,13 +88,8 @@ class NiN(Network):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if layout not in LAYOUTS:
-            raise ArgumentError(
-                f"nin: layout is {layout!r}; {nearest(layout, LAYOUTS)}"
-                f"use one of {', '.join(LAYOUTS)}."
-            )
-        if init not in ("paper", "kaiming"):
-            raise ArgumentError(f"nin: init is {init!r}; use 'paper' or 'kaiming'.")
+        checked("nin", "layout", layout, LAYOUTS)
+        checked("nin", "init", init, ("paper", "kaiming"))
         self.features = nn.Sequential()
         add = self.features.add_module
         for number, (geometry, table, pool, drop) in enumerate(LAYOUTS[layout], 1):

@@ -1,13 +1,31 @@
-"""What several classic networks share: scaled widths, the fully connected end, initial values."""
+"""What networks of several papers share: options, scaled widths, ends, initial values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, TypeVar
 
 from minicnn import nn
-from minicnn.errors import ArgumentError
+from minicnn.errors import ArgumentError, nearest
 from minicnn_kernels.geometry import Window2d
+
+_Value = TypeVar("_Value")
+
+
+def checked(caller: str, option: str, value: _Value, choices: Collection[_Value]) -> _Value:
+    """Return the value of an option, which must be one of ``choices``.
+
+    Raises `ArgumentError`, which names them.
+
+    >>> checked("vgg", "init", "normal", ("normal", "kaiming"))
+    'normal'
+    """
+    if value not in choices:
+        raise ArgumentError(
+            f"{caller}: {option} is {value!r}; {nearest(str(value), map(str, choices))}"
+            f"choose one of {', '.join(map(repr, choices))}."
+        )
+    return value
 
 
 def scaled(width: int, factor: float) -> int:

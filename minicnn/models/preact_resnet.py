@@ -36,11 +36,11 @@ from minicnn import nn
 from minicnn.autograd import Tensor
 from minicnn.models.cifar_resnet import blocks_of_depth, cifar_presets
 from minicnn.models.network import Network
+from minicnn.models.parts import checked
 from minicnn.models.registry import register
 from minicnn.models.resnet import (
     BASIC,
     BOTTLENECK,
-    checked,
     he_initialisation,
     presets,
     shortcut_path,
@@ -131,7 +131,7 @@ class PreActBottleneck(PreActBlock):
     ) -> None:
         out_channels = self.expansion * planes
         super().__init__(in_channels, out_channels, stride, shortcut, starts_bare)
-        checked("stride_in", stride_in, ("3x3", "1x1"))
+        checked("PreActBottleneck", "stride_in", stride_in, ("3x3", "1x1"))
         first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
         self.conv1 = nn.Conv2d(in_channels, planes, 1, first, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
@@ -169,7 +169,7 @@ class PreActResNet(Network):
         fan: str = "fan_out",
     ) -> None:
         super().__init__()
-        large = checked("stem", stem, ("7x7", "3x3", "bare")) == "7x7"
+        large = checked("preact_resnet", "stem", stem, ("7x7", "3x3", "bare")) == "7x7"
         size, stride, padding = (7, 2, 3) if large else (3, 1, 1)
         self.conv1 = nn.Conv2d(in_channels, stem_channels, size, stride, padding, bias=False)
         self.bn1 = None if stem == "bare" else nn.BatchNorm2d(stem_channels)

@@ -40,8 +40,9 @@ from typing import Any
 import minicnn.functional as F
 from minicnn import nn
 from minicnn.autograd import Tensor
-from minicnn.errors import ArgumentError, nearest
+from minicnn.errors import ArgumentError
 from minicnn.models.network import Network
+from minicnn.models.parts import checked
 from minicnn.models.registry import Preset, register
 
 SHORTCUTS = ("A", "B", "C", "none")
@@ -95,7 +96,7 @@ def shortcut_path(
 
     ``norm=False`` leaves the batch norm out, as pre-activation blocks do.
     """
-    checked("shortcut", kind, SHORTCUTS)
+    checked("resnet", "shortcut", kind, SHORTCUTS)
     changes = stride != 1 or in_channels != out_channels
     if kind == "C" or (kind == "B" and changes):
         path = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False))
@@ -192,7 +193,7 @@ class Bottleneck(Block):
         width_per_group: int = 64,
     ) -> None:
         super().__init__()
-        checked("stride_in", stride_in, ("3x3", "1x1"))
+        checked("Bottleneck", "stride_in", stride_in, ("3x3", "1x1"))
         width = planes * width_per_group // 64 * groups
         if width < 1:
             raise ArgumentError(
@@ -238,7 +239,7 @@ class ResNet(Network):
         conv_bias: bool = False,
     ) -> None:
         super().__init__()
-        large = checked("stem", stem, ("7x7", "3x3")) == "7x7"
+        large = checked("resnet", "stem", stem, ("7x7", "3x3")) == "7x7"
         size, stride, padding = (7, 2, 3) if large else (3, 1, 1)
         self.conv1 = nn.Conv2d(in_channels, width, size, stride, padding, bias=conv_bias)
         self.bn1 = nn.BatchNorm2d(width)
@@ -283,16 +284,6 @@ def start_as_identity(model: nn.Module) -> None:
         if isinstance(block, Block):
             last: Any = block.body()[-1]
             nn.init.zeros_(last.weight)
-
-
-def checked(name: str, value: str, choices: Sequence[str]) -> str:
-    """Return an option that has one of these values, or raise `ArgumentError`."""
-    if value not in choices:
-        raise ArgumentError(
-            f"{name} is {value!r}; {nearest(str(value), choices)}choose one of "
-            f"{', '.join(map(repr, choices))}."
-        )
-    return value
 
 
 def basic_resnet(

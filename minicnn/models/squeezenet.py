@@ -32,10 +32,9 @@ import functools
 
 from minicnn import nn
 from minicnn.autograd import Tensor
-from minicnn.errors import ArgumentError
 from minicnn.functional import concat
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights, scaled
+from minicnn.models.parts import checked, draw_weights, scaled
 from minicnn.models.registry import Preset, register
 
 # Filters and geometry (kernel size, stride, padding) of the first convolution, then pools ("M") and
@@ -112,10 +111,7 @@ class SqueezeNet(Network):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if bypass not in BYPASSES:
-            raise ArgumentError(
-                f"squeezenet: bypass is {bypass!r}; use one of {', '.join(BYPASSES)}."
-            )
+        checked("squeezenet", "bypass", bypass, BYPASSES)
         filters, geometry, rest = VERSIONS[version]
         geometry = stem or geometry
         channels = scaled(filters, width)

@@ -28,9 +28,8 @@ import functools
 
 from minicnn import nn
 from minicnn.autograd import Tensor
-from minicnn.errors import ArgumentError
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights, fully_connected, scaled
+from minicnn.models.parts import checked, draw_weights, fully_connected, scaled
 from minicnn.models.registry import Preset, register
 
 WIDTHS = (64, 128, 256, 512, 512)  # filters of the five blocks
@@ -71,8 +70,7 @@ class VGG(Network):
         init: str = "normal",
     ) -> None:
         super().__init__()
-        if init not in ("normal", "kaiming"):
-            raise ArgumentError(f"vgg: init is {init!r}; use 'normal' or 'kaiming'.")
+        checked("vgg", "init", init, ("normal", "kaiming"))
         self.features = nn.Sequential()
         for filters, kernels in zip(WIDTHS, CONFIGURATIONS[configuration], strict=True):
             filters = scaled(filters, width)

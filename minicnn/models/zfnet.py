@@ -26,9 +26,8 @@ from __future__ import annotations
 
 from minicnn import nn
 from minicnn.autograd import Tensor
-from minicnn.errors import ArgumentError
 from minicnn.models.network import Network
-from minicnn.models.parts import draw_weights, fully_connected, last_map_size, scaled
+from minicnn.models.parts import checked, draw_weights, fully_connected, last_map_size, scaled
 from minicnn.models.registry import Preset, register
 
 WIDTHS = {  # filters of the five convolutions
@@ -77,10 +76,8 @@ class ZFNet(Network):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if variant not in WIDTHS:
-            raise ArgumentError(f"zfnet: variant is {variant!r}; use 'a' or 'b'.")
-        if init not in ("paper", "kaiming"):
-            raise ArgumentError(f"zfnet: init is {init!r}; use 'paper' or 'kaiming'.")
+        checked("zfnet", "variant", variant, WIDTHS)
+        checked("zfnet", "init", init, ("paper", "kaiming"))
         self.features = nn.Sequential()
         add = self.features.add_module
         geometries = (stem, second, *3 * ((3, 1, 1),))
