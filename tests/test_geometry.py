@@ -31,8 +31,9 @@ def test_the_output_has_as_many_cells_as_windows_fit(
     extents = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if ceil_mode:  # only pooling rounds up, and it allows no more padding
         padding = tuple(min(p, e // 2) for p, e in zip(padding, extents, strict=True))
-    fits = all(e <= n + 2 * p for e, n, p in zip(extents, size, padding, strict=True))
-    if not fits:
+    hang = [s - 1 if ceil_mode else 0 for s in stride]
+    sides = zip(extents, size, padding, hang, strict=True)
+    if not all(e <= n + 2 * p + h for e, n, p, h in sides):
         with pytest.raises(ShapeError):
             Window2d.of(size, kernel, stride, padding, dilation, ceil_mode)
         return
@@ -95,6 +96,13 @@ def test_the_ceil_rule_drops_a_window_of_padding_alone():
     assert Window2d.of((5, 5), 2, 3, 1, ceil_mode=True).oh == 2  # starts -1, 2; the next is at 5
     assert Window2d.of((6, 6), 2, 3, 1, ceil_mode=True).oh == 3  # starts -1, 2, 5
     assert Window2d.of((4, 4), 1, 2, 0, ceil_mode=True).oh == 2  # starts 0, 2; the next is at 4
+
+
+def test_rounding_up_a_window_may_be_larger_than_the_input_by_less_than_a_stride():
+    assert Window2d.of((1, 1), 2, 2, ceil_mode=True).oh == 1
+    assert Window2d.of((2, 2), 3, 2, ceil_mode=True).oh == 1
+    with pytest.raises(ShapeError, match="covers 3 rows, but the input has 1"):
+        Window2d.of((1, 1), 3, 2, ceil_mode=True)
 
 
 def test_numbers_stand_for_pairs():

@@ -85,15 +85,17 @@ def poolings(draw, dilated):
     dilation = draw(two(st.integers(1, 2), st.integers(1, 2))) if dilated else (1, 1)
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     padding = tuple(draw(st.integers(0, min(2, e // 2))) for e in extent)
-    size = tuple(
-        draw(st.integers(max(1, e - 2 * p), 6)) for e, p in zip(extent, padding, strict=True)
-    )
     settings = {
         "kernel_size": kernel,
         "stride": draw(st.none() | two(small, small)),
         "padding": padding,
         "ceil_mode": draw(st.booleans()),
     }
+    hang = [s - 1 if settings["ceil_mode"] else 0 for s in settings["stride"] or kernel]
+    size = tuple(
+        draw(st.integers(max(1, e - 2 * p - h), 6))
+        for e, p, h in zip(extent, padding, hang, strict=True)
+    )
     if dilated:
         settings["dilation"] = dilation
         assume(_every_window_has_a_cell(size, **settings))

@@ -113,6 +113,11 @@ def test_pooling(name, size):
         ).check()
 
 
+@pytest.mark.parametrize("size", [(2, 2), (2, 7)])
+def test_pooling_by_a_window_larger_than_the_map(size):
+    test_pooling("ceil", size)
+
+
 @pytest.mark.parametrize("dilation", [2, (1, 3), (3, 2)])
 @pytest.mark.parametrize("ceil_mode", [True, False])
 def test_dilated_max_pooling(dilation, ceil_mode):

@@ -194,14 +194,14 @@ def _named_padding(padding: str, k: int, s: int, d: int, caller: str) -> tuple[i
 
 
 def _output_size(length: int, k: int, s: int, p: int, p_end: int, d: int, ceil_mode: bool) -> int:
-    """Windows that fit along one axis; 0 where the input is smaller than a window."""
+    """Windows along one axis; 0 where the input is smaller than one (in ``ceil_mode``, by s)."""
     room = length + p + p_end - (d * (k - 1) + 1)
-    if length < 1 or room < 0:
+    if length < 1:
         return 0
     if not ceil_mode:
-        return room // s + 1
+        return max(room // s + 1, 0)
     o = -(-room // s) + 1
-    return o - 1 if (o - 1) * s >= length + p else o
+    return max(o - 1 if (o - 1) * s >= length + p else o, 0)
 
 
 def _empty(

@@ -95,6 +95,9 @@ def geometries(shift: float = 0.0) -> list[Case]:
         case("inexact, floor", (1, 1, 6, 6), shift, kernel_size=3, stride=2),
         case("inexact, ceil", (1, 2, 6, 6), shift, kernel_size=3, stride=2, **ceil),
         case("ceil, padded", (1, 1, 5, 6), shift, kernel_size=3, stride=3, padding=1, **ceil),
+        case(
+            "ceil, larger than the map", (2, 1, 1, 2), shift, kernel_size=(2, 3), stride=2, **ceil
+        ),
         case("ceil, last dropped", (1, 1, 4, 3), shift, kernel_size=2, padding=1, **ceil),
         case("1x1 maps", (3, 2, 1, 1), shift, kernel_size=1),
         case("3x3 on 1x1 maps", (2, 2, 1, 1), shift, kernel_size=3, padding=1),
