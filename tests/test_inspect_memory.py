@@ -17,7 +17,9 @@ from minicnn_kernels import registry
 from minicnn_kernels.threads import apply_num_threads
 
 AVAILABLE = [name for name in ("numpy", "numba") if registry.availability()[name] is None]
-BOOKKEEPING = 2048  # bytes of Python objects for each layer, which tracemalloc counts with arrays
+# Bytes of Python objects for each layer, which tracemalloc counts with arrays; 3,300 were seen. The
+# smallest map of the networks below has 43,264 bytes, twice as many as their allowance.
+BOOKKEEPING = 5000
 
 
 @pytest.fixture(params=AVAILABLE)
