@@ -178,7 +178,7 @@ def in_another_thread(function):
     return results[0]
 
 
-def kernel_threads(numbers=2**19):
+def kernel_threads(numbers=2**21):
     """Run a kernel; Numba's number of threads while it runs, in this Python thread."""
     registry.load("numba").relu(np.ones(numbers, np.float32))
     return numba.get_num_threads()
@@ -187,7 +187,7 @@ def kernel_threads(numbers=2**19):
 @needs_two_cores
 def test_small_work_stays_on_one_thread():
     minicnn.set_num_threads(2)
-    assert [kernel_threads(n) for n in (2**15, 2**19, 2**15, 2**15, 2**19)] == [1, 2, 1, 1, 2]
+    assert [kernel_threads(n) for n in (2**15, 2**21, 2**15, 2**15, 2**21)] == [1, 2, 1, 1, 2]
 
 
 @needs_two_cores
@@ -222,7 +222,7 @@ def test_a_change_reaches_a_python_thread_that_is_running():
 def problems():
     """Primitives of several kinds, with arguments, and the exact results."""
     rng = np.random.default_rng(0)
-    x, gy = (rng.integers(-9, 9, (2**19,)).astype(np.float32) for _ in range(2))
+    x, gy = (rng.integers(-9, 9, (2**21,)).astype(np.float32) for _ in range(2))
     a, w = (rng.integers(-9, 9, (n, 256)).astype(np.float32) for n in (33, 130))
     calls = [("relu", (x,)), ("relu_grad", (gy, x)), ("linear", (a, w, None))]
     reference = Kernels(np)

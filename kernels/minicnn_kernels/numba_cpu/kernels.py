@@ -9,8 +9,8 @@ fewer than `SMALL` numbers take less time than starting the threads (`LIGHT`, `P
 `GRADIENT_PRODUCTS` times as many, where array code does better), and the mean of a whole plane, the
 one bin of global average pooling, is a single call of NumPy.
 
-Other calls run on one thread: a second one needs some 8 microseconds to start, so that it only
-delays what is done in `WORTH_SHARING`. How long a call takes on one thread is estimated from its
+Other calls run on one thread: a second one needs 10 to 50 microseconds to wake, so that it only
+delays what one does in `WORTH_SHARING`. How long a call takes on one thread is estimated from its
 sizes; the numbers below were measured on an AMD EPYC with AVX-512 in 2026.
 """
 
@@ -44,7 +44,7 @@ SMALL = 2**14
 LIGHT = 8  # for operations in which NumPy, too, crosses memory once
 PRODUCTS = 64  # for multiply-adds of a fully connected layer
 GRADIENT_PRODUCTS = 256  # for those of its gradients
-WORTH_SHARING = 30_000.0  # nanoseconds
+WORTH_SHARING = 60_000.0  # nanoseconds
 MULTIPLY_ADD = 0.01  # nanoseconds, in a convolution
 
 Arguments = Sequence[Any]
@@ -97,6 +97,10 @@ def _refusal(args: Arguments, arrays: int, in_place: Sequence[int]) -> str | Non
 def _each(nanoseconds: float) -> Callable[[Arguments], float]:
     """The cost of so much for each number of the first array."""
     return lambda args: nanoseconds * args[0].size
+
+
+def _joined(args: Arguments) -> float:
+    return 0.12 * sum(a.size for a in args[0])
 
 
 def _convolution(args: Arguments) -> float:
@@ -238,7 +242,7 @@ class NumbaKernels(Kernels):
     subtract = loop(arithmetic.subtract, 2, skip=_unlike)
     multiply = loop(arithmetic.multiply, 2, skip=_unlike)
     divide = loop(arithmetic.divide, 2, skip=_unlike)
-    concat = loop(arithmetic.concat, 0, skip=_apart)
+    concat = loop(arithmetic.concat, 0, skip=_apart, cost=_joined)
     dropout = loop(elementwise.dropout, 1, skip=_small, cost=_each(0.3))
     random_keep = loop(elementwise.random_keep, 0, skip=_few)
     sgd_step = loop(elementwise.sgd_step, 3, in_place=(0, 2), skip=_small)
