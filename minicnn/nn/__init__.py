@@ -10,6 +10,7 @@ from minicnn.nn.fusion import residual, run_chain, unfused
 from minicnn.nn.hooks import RemovableHandle
 from minicnn.nn.linear import Flatten, Identity, Linear
 from minicnn.nn.loss import CrossEntropyLoss, MSELoss
+from minicnn.nn.modes import evaluating
 from minicnn.nn.module import Module
 from minicnn.nn.normalization import BatchNorm1d, BatchNorm2d, LocalResponseNorm
 from minicnn.nn.parameter import Parameter, without_weights
@@ -62,6 +63,7 @@ __all__ = [
     "ZeroPad2d",
     "capture",
     "dry_run",
+    "evaluating",
     "init",
     "residual",
     "run_chain",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from minicnn.autograd import Tensor, no_grad
+from minicnn.nn.modes import evaluating
 from minicnn.nn.module import Module
 from minicnn_kernels.fields import image
 from minicnn_kernels.registry import use_backend
@@ -46,7 +47,7 @@ def dry_run(
                 handles.enter_context(module.register_forward_pre_hook(_named(before, path)))
             if after:
                 handles.enter_context(module.register_forward_hook(_named(after, path)))
-        with _evaluating(model), no_grad(), use_backend("fields"):
+        with evaluating(model), no_grad(), use_backend("fields"):
             return model(Tensor(image((1, *input_shape), dtype)))
 
 
@@ -55,14 +56,3 @@ def _named(watch: Callable[..., None], path: str) -> Callable[..., None]:
         watch(path, *what)
 
     return hook
-
-
-@contextmanager
-def _evaluating(model: Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

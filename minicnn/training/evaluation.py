@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from minicnn import functional as F
 from minicnn.autograd import Tensor, no_grad
 from minicnn.data import ArrayDataset, Loader, ten_crop
 from minicnn.errors import ArgumentError, DataError
-from minicnn.nn import Module, capture
+from minicnn.nn import Module, capture, evaluating
 from minicnn.training.metrics import ConfusionMatrix, RunningMean, topk_error
 
 Loss = Callable[[Tensor, Any], Tensor]
@@ -44,7 +43,7 @@ def evaluate(
     """
     mean_loss, top5 = RunningMean(), RunningMean()
     confusion: ConfusionMatrix | None = None
-    with eval_mode(model), no_grad():
+    with evaluating(model), no_grad():
         for images, labels in batches:
             logits = model(Tensor(images))
             scores, labels = logits.numpy(), np.asarray(labels)
@@ -69,7 +68,7 @@ def predict(model: Module, images: np.ndarray, batch_size: int = 256) -> np.ndar
            [0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
     parts = []
-    with eval_mode(model), no_grad():
+    with evaluating(model), no_grad():
         for start in range(0, len(images), batch_size):
             logits = model(Tensor(images[start : start + batch_size]))
             parts.append(F.softmax(logits, 1).numpy())
@@ -91,7 +90,7 @@ def probabilities(
            [0.25, 0.25, 0.25, 0.25]])
     """
     found, truth = [], []
-    with eval_mode(model), no_grad():
+    with evaluating(model), no_grad():
         for images, labels in batches:
             views = [images] if crop_size is None else ten_crop(images, crop_size)
             parts = [_softmax(model(Tensor(np.ascontiguousarray(view)))) for view in views]
@@ -142,7 +141,7 @@ def features(
     if isinstance(images, ArrayDataset):
         images = Loader(images, min(256, len(images)))
     parts = []
-    with eval_mode(model), no_grad(), capture(model, [layer]) as maps:
+    with evaluating(model), no_grad(), capture(model, [layer]) as maps:
         for batch, _ in images:
             maps.clear()
             model(Tensor(batch))
@@ -161,15 +160,3 @@ def _softmax(logits: Tensor) -> np.ndarray:
     scores = logits.numpy().astype(np.float64)
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     return scores / scores.sum(axis=1, keepdims=True)
-
-
-@contextmanager
-def eval_mode(model: Module) -> Iterator[None]:
-    """Put a model into eval mode for a ``with`` block; every module gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
