@@ -323,3 +323,11 @@ def test_file_systems_that_cannot_sync_a_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", refuse)
     files.sync_folder(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such bits there")
+def test_written_files_have_the_rights_of_any_new_file(tmp_path):
+    files.atomic_write(tmp_path / "ours.txt", "x")
+    (tmp_path / "plain.txt").write_text("x")
+    ours, plain = ((tmp_path / name).stat().st_mode for name in ("ours.txt", "plain.txt"))
+    assert ours == plain

@@ -87,7 +87,8 @@ def write_durably(path: Path, data: bytes) -> None:
     b'abc'
     """
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+        file = os.open(path, flags, 0o666)  # less what the user's umask takes away
         try:
             write_all(file, data)
             os.fsync(file)
