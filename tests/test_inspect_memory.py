@@ -17,9 +17,10 @@ from minicnn_kernels import registry
 from minicnn_kernels.threads import apply_num_threads
 
 AVAILABLE = [name for name in ("numpy", "numba") if registry.availability()[name] is None]
-# Bytes of Python objects for each layer, which tracemalloc counts with arrays; 3,300 were seen. The
-# smallest map of the networks below has 43,264 bytes, twice as many as their allowance.
-BOOKKEEPING = 5000
+BOOKKEEPING = 2048  # bytes of Python objects for each layer, which tracemalloc counts with arrays
+# Between two whole runs, for each layer: 3,337 were seen on another machine. The smallest map of
+# the networks compared has 43,264 bytes, twice as many as their allowance.
+BETWEEN_RUNS = 5000
 
 
 @pytest.fixture(params=AVAILABLE)
@@ -88,7 +89,7 @@ def test_peak_is_that_of_a_plain_step(kernels, same_objects, name):
     expected = plain_peak(model, shape, 8)  # first: it loads the kernels' code
     found = memory(model, shape, batch_size=8)
     there = found.parameters + found.buffers + found.batch
-    assert abs(found.peak - there - expected) <= BOOKKEEPING * len(found.layers)
+    assert abs(found.peak - there - expected) <= BETWEEN_RUNS * len(found.layers)
     peaks = {"forward": "forward_peak", "backward": "backward_peak"}[found.peak_pass]
     assert found.peak == max(getattr(row, peaks) for row in found.layers)
     (row,) = (r for r in found.layers if getattr(r, peaks) == found.peak)
