@@ -107,6 +107,11 @@ def test_an_opened_run_continues_and_a_finished_one_stays():
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+def test_an_opened_run_may_continue_on_other_threads():
+    opened_run(config(threads=1)).fit()
+    assert opened_run(config(threads=2)).config.threads == 2
+
+
 def test_an_opened_run_of_other_settings_is_refused():
     opened_run(config()).fit()
     with pytest.raises(ConfigError, match=r"other settings: epochs 3, now 5, lr 0.1, now 0.2\. Ch"):
@@ -144,6 +149,15 @@ def test_the_league_table_is_written_and_continued(monkeypatch, capsys):
     run(monkeypatch, "league_table.py", *arguments)
     assert "epoch 1/1" not in capsys.readouterr().out  # nothing was trained again
     assert json.loads(Path("out/league_table.json").read_text())["rows"] == rows
+    run(monkeypatch, "league_table.py", *arguments, "--time")
+    timed = json.loads(Path("out/league_table.json").read_text())["rows"]
+    assert [{**row, "seconds_per_epoch": 0} for row in timed] == [
+        {**row, "seconds_per_epoch": 0} for row in rows
+    ]
+    assert timed != rows
+    run(monkeypatch, "league_table.py", *arguments)
+    assert json.loads(Path("out/league_table.json").read_text())["rows"] == timed
+    rows = timed
     sentence = mistake(monkeypatch, capsys, "league_table.py", "--epochs", 2, "--only", "notes_cnn")
     assert "epochs 1, now 2" in sentence
     assert json.loads(Path("out/league_table.json").read_text())["rows"] == rows

@@ -177,7 +177,7 @@ def opened_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run
     """Build the run of that name, or continue it where it was stopped: a script can start again.
 
     Fitting a run that is finished changes nothing. Raises `ConfigError` without a name, and where
-    the folder holds a run of other settings.
+    the folder holds a run of other settings; the number of threads alone may change.
     """
     if not config.name:
         raise ConfigError("opened_run: the settings need a name, by which the run is found again.")
@@ -187,7 +187,8 @@ def opened_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run
     if not (folder / "config.toml").exists():  # killed before it began
         return Run(config, folder, callbacks)
     before = asdict(resolve(load_config(folder / "config.toml")))
-    if changed := [name for name, value in asdict(config).items() if before[name] != value]:
+    wanted = {name: value for name, value in asdict(config).items() if name != "threads"}
+    if changed := [name for name, value in wanted.items() if before[name] != value]:
         listed = ", ".join(
             f"{name} {before[name]!r}, now {getattr(config, name)!r}" for name in changed
         )
@@ -195,7 +196,7 @@ def opened_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run
             f"the run in {folder} was made with other settings: {listed}. Choose another name or "
             "output, or remove the folder."
         )
-    return resumed_run(folder, {}, callbacks)
+    return resumed_run(folder, {"threads": config.threads}, callbacks)
 
 
 def load_model(folder: Path) -> tuple[Module, Checkpoint]:
