@@ -37,6 +37,14 @@ def test_every_module_is_in_the_wheel(wheel):
             assert f"{name}/{path.relative_to(folder).as_posix()}" in wheel
 
 
+def test_every_kernel_text_is_in_the_wheel(wheel):
+    texts = [*SOURCES["minicnn_kernels"].rglob("*.cu"), *SOURCES["minicnn_kernels"].rglob("*.cuh")]
+    assert texts
+    for path in texts:
+        name = path.relative_to(SOURCES["minicnn_kernels"]).as_posix()
+        assert f"minicnn_kernels/{name}" in wheel
+
+
 def test_data_and_licences_are_in_the_wheel(wheel):
     sample = ROOT / "minicnn" / "data" / "sample" / "fashion-mnist"
     assert len(list(sample.iterdir())) >= 6

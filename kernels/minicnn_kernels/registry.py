@@ -55,6 +55,18 @@ def _load_cupy(strict: bool) -> Kernels:
     return CupyKernels(strict=strict)
 
 
+def _load_cupy_cuda(strict: bool) -> Kernels:
+    from minicnn_kernels.cupy_cuda import CudaKernels
+
+    return CudaKernels(strict=strict)
+
+
+def _load_numba_cuda(strict: bool) -> Kernels:
+    from minicnn_kernels.numba_cuda import NumbaCudaKernels
+
+    return NumbaCudaKernels(strict=strict)
+
+
 def _load_shapes(strict: bool) -> Kernels:
     from minicnn_kernels.shapes import ShapeKernels
 
@@ -85,10 +97,12 @@ def register(backend: Backend) -> None:
 register(Backend("numpy", "cpu", "the reference, plain NumPy", _load_numpy))
 register(Backend("numba", "cpu", "compiled loops on every core", _load_numba))
 register(Backend("cupy", "cuda", "the reference on an NVIDIA GPU", _load_cupy))
+register(Backend("cupy_cuda", "cuda", "CUDA C++ on an NVIDIA GPU", _load_cupy_cuda))
+register(Backend("numba_cuda", "cuda", "Numba CUDA on an NVIDIA GPU", _load_numba_cuda))
 register(Backend("shapes", "cpu", "shapes without numbers", _load_shapes, computes=False))
 register(Backend("fields", "cpu", "shapes with receptive fields", _load_fields, computes=False))
 
-_DEFAULTS = {"cpu": ("numba", "numpy"), "cuda": ("cupy",)}
+_DEFAULTS = {"cpu": ("numba", "numpy"), "cuda": ("cupy_cuda", "cupy")}
 
 
 def names() -> list[str]:
