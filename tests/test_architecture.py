@@ -29,6 +29,7 @@ FLOORS = (
     ("minicnn.optim", "minicnn.data", "minicnn.inspect", "minicnn.testing"),
     ("minicnn.training",),
     ("minicnn.interop", "minicnn.plot"),
+    ("minicnn.cli_plot",),
     ("minicnn.cli",),
     ("minicnn.__main__",),
 )

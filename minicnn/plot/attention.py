@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from minicnn.plot.picture import Picture
 
-SIDE, TOP = 2.6, 0.92
+SIDE, TOP = 2.6, 0.8
 
 
 def receptive_field(
@@ -73,8 +73,12 @@ def receptive_field(
     with style(dark) as colors:
         from minicnn.plot.picture import headed, inches, new
 
-        picture = new(SIDE + 1.6, SIDE + 1.6 + TOP, colors, f"Receptive field of {layer}", alt)
-        headed(picture, f"{height:g}×{width:g} pixels; cells {down:g} apart")
+        picture = new(SIDE + 1.6, SIDE + 1.35 + TOP, colors, f"Receptive field of {layer}", alt)
+        outside = min(top, left) < 0 or top + height > shown.shape[1] or (
+            left + width > shown.shape[2]
+        )  # fmt: skip
+        note = "; reaches into the padding" if outside else ""
+        headed(picture, f"{height:g}×{width:g} pixels, cells {down:g} apart{note}")
         axes = picture.add_axes(inches(picture, 0.55, 0.5, SIDE + 0.85, SIDE + 0.85))
         _draw_field(axes, shown, field, (top, left, height, width), colors)
         return picture

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MOST_NUMBERED = 25  # classes; in larger matrices the numbers could not be read
 RIGHT, WRONG = "✓", "✗"
-CELL, TOP, WORDS = 1.02, 0.68, 0.34
+CELL, TOP, WORDS = 1.02, 0.56, 0.34
 
 
 def confusion_matrix(
@@ -228,14 +228,15 @@ def _pictures(
     columns = min(columns, len(chosen))
     words = WORDS if guesses is not None else WORDS / 2
     cell = (CELL, CELL * images.shape[2] / images.shape[3])
-    width, height = grid_size(len(chosen), columns, cell, TOP, words)
+    top = TOP if guesses is not None else TOP - 0.26
+    width, height = grid_size(len(chosen), columns, cell, top, words)
     with style(dark) as colors:
         from minicnn.plot.picture import headed, new
 
         note = f"{RIGHT} right  {WRONG} wrong, true class below" if guesses is not None else ""
         picture = new(max(width, 3.0), height, colors, title, alt)
         headed(picture, note)
-        axes = grid(picture, len(chosen), columns, cell, TOP, words)
+        axes = grid(picture, len(chosen), columns, cell, top, words)
         for one, i in zip(axes, chosen, strict=True):
             show(one, pixels(images[i]), colors)
             guess = None if guesses is None else int(guesses[i])
@@ -254,8 +255,9 @@ def _caption(
     percent = "" if sure is None else f" {sure:.0%}"
     text = f"{RIGHT if right else WRONG} {_cut(names[guess], 14 - len(percent))}{percent}"
     below = "" if right else f"{_cut(names[truth], 15)}"
-    axes.text(0, 1.0, f"{text}\n{below}", transform=axes.transAxes, fontsize=7.2, va="bottom",
-              linespacing=1.15, clip_on=False)  # fmt: skip
+    axes.annotate(f"{text}\n{below}".rstrip(), (0, 1), xytext=(0, 2.5), fontsize=7.2, va="bottom",
+                  xycoords="axes fraction", textcoords="offset points",
+                  linespacing=1.1)  # fmt: skip
     bare(axes, colors.good if right else colors.bad, width=1.6)
 
 

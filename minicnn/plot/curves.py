@@ -54,14 +54,14 @@ def learning_curves(
         from minicnn.plot.picture import headed, margins, new
 
         picture = new(4.6 * len(panels), 3.7, colors, "Learning curves", _described(records))
-        headed(picture)
+        headed(picture, "ring: best epoch of validation")
         where = {**margins(picture, 0.68, 0.2, 0.88, 0.78), "wspace": 0.28}
         axes = picture.subplots(1, len(panels), squeeze=False, gridspec_kw=where)[0]
         for panel, one in zip(panels, axes, strict=True):
             _panel(one, panel, records, colors)
         handles, names = _legend(axes)
         picture.legend(handles, names, loc="lower left", ncols=min(len(names), 4),
-                       bbox_to_anchor=(0.01, 0.0), handlelength=2.6)  # fmt: skip
+                       bbox_to_anchor=(0.01, 0.0), handlelength=3.2)  # fmt: skip
         return picture
 
 
@@ -114,25 +114,22 @@ def _values(records: Sequence[Mapping[str, Any]], field: str) -> list[tuple[int,
 def _panel(axes: Axes, panel: Any, records: dict[str, list[dict[str, Any]]], colors: Theme) -> None:
     field, val_field, title, unit = panel
     for i, (name, found) in enumerate(records.items()):
-        color = colors.series[i % len(colors.series)]
-        look: dict[str, Any] = {"color": color, "marker": MARKERS[i], "markersize": 3.6,
-                "markevery": max(len(found) // 12, 1)}  # fmt: skip
         lead = f"{name}: " if len(records) > 1 else ""
-        for which, label, dashes in (
-            (field, "training", DASHES[1]),
-            (val_field, "validation", "-"),
-        ):
-            points = _values(found, which)
-            if points:
-                axes.plot(*zip(*points, strict=True), label=lead + label, linestyle=dashes,
-                          **look)  # fmt: skip
-        best = _values(found, val_field)
-        if best:
-            choose = min if field == "loss" else max
-            epoch, value = choose(best, key=lambda pair: pair[1])
-            axes.plot([epoch], [value], marker="o", markersize=9, fillstyle="none", color=color)
-            axes.annotate(f"{value:.3g}", (epoch, value), xytext=(0, 9), ha="center", fontsize=8,
-                          textcoords="offset points", color=colors.text)  # fmt: skip
+        look: dict[str, Any] = {"color": colors.series[i % len(colors.series)]}
+        training, validation = _values(found, field), _values(found, val_field)
+        if training:
+            dashes = DASHES[1] if validation or len(records) == 1 else "-"
+            axes.plot(*zip(*training, strict=True), label=f"{lead}training", linestyle=dashes,
+                      **look)  # fmt: skip
+        if validation:
+            axes.plot(*zip(*validation, strict=True), label=f"{lead}validation", marker=MARKERS[i],
+                      markersize=4, markevery=max(len(found) // 12, 1), **look)  # fmt: skip
+            best = (min if field == "loss" else max)(validation, key=lambda pair: pair[1])
+            axes.plot(*best, marker="o", markersize=9, fillstyle="none", linestyle="none", **look)
+            if len(records) == 1:
+                drop = -15 if field == "accuracy" else 9  # away from the line of training
+                axes.annotate(f"{best[1]:.3g}", best, xytext=(0, drop), ha="center", fontsize=8,
+                              textcoords="offset points")  # fmt: skip
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.set_ylabel(unit)

@@ -97,7 +97,7 @@ def signed(axes: Axes, values: np.ndarray, most: float, colors: Theme) -> None:
 def _scale(picture: Picture, most: float, colors: Theme, words: str) -> None:
     """The scale of the two colours, at the foot of the picture."""
     width, height = picture.get_size_inches()
-    axes = picture.add_axes((0.16 / width, 0.36 / height, 1.6 / width, 0.11 / height))
+    axes = picture.add_axes((0.34 / width, 0.36 / height, 1.6 / width, 0.11 / height))
     from matplotlib.colors import LinearSegmentedColormap
 
     scale = LinearSegmentedColormap.from_list("signed", colors.diverging)

@@ -207,7 +207,8 @@ def _scatter(axes: Axes, spots: Sequence[Spot], x: str, y: str, colors: Theme) -
     for i, group in enumerate(groups):
         chosen = [spot for spot in spots if spot.group == group]
         axes.plot([getattr(s, x) for s in chosen], [getattr(s, y) for s in chosen],
-                  linestyle="none", marker=MARKERS[i % len(MARKERS)], markersize=7, label=group,
+                  linestyle="none", marker=MARKERS[i % len(MARKERS)], markersize=8, label=group,
+                  markeredgewidth=0.5,
                   markeredgecolor=colors.page,
                   color=colors.series[i % len(colors.series)])  # fmt: skip
     axes.set_xscale("log")
@@ -216,6 +217,12 @@ def _scatter(axes: Axes, spots: Sequence[Spot], x: str, y: str, colors: Theme) -
     axes.margins(0.1)
     axes.set_xlabel(_AXES[x])
     _name_spots(axes, spots, x, y)
+
+
+_SIDES = (
+    ("left", "center", (6, 0)), ("right", "center", (-6, 0)), ("center", "bottom", (0, 5)),
+    ("center", "top", (0, -5)), ("left", "bottom", (4, 4)), ("right", "top", (-4, -4)),
+)  # fmt: skip
 
 
 def _name_spots(axes: Axes, spots: Sequence[Spot], x: str, y: str) -> None:
@@ -230,13 +237,11 @@ def _name_spots(axes: Axes, spots: Sequence[Spot], x: str, y: str) -> None:
     taken = [Bbox.from_bounds(px - 4 * scale, py - 4 * scale, 8 * scale, 8 * scale)
              for px, py in points]  # fmt: skip
     frame = axes.get_window_extent()
-    for spot, (px, py) in zip(spots, points, strict=True):
-        for side, shift in (("left", 6), ("right", -6)):
-            words = axes.annotate(spot.name, (px, py), xycoords="figure pixels", fontsize=7,
-                                  xytext=(shift, 0), textcoords="offset points", ha=side,
-                                  va="center")  # fmt: skip
-            words.xy = (getattr(spot, x), getattr(spot, y))
-            words.xycoords = "data"
+    for spot in spots:
+        for side, level, shift in _SIDES:
+            words = axes.annotate(spot.name, (getattr(spot, x), getattr(spot, y)), fontsize=7,
+                                  xytext=shift, textcoords="offset points", ha=side,
+                                  va=level)  # fmt: skip
             box = words.get_window_extent()
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
             if inside and not any(box.overlaps(other) for other in taken):

@@ -133,13 +133,13 @@ def _cells(
     if values is not None:
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
     for row, column in np.ndindex(size):
-        share = 0.0
+        share = 0.08
         if values is not None and high > low:
-            share = 0.45 * (float(values[row, column]) - low) / (high - low)
+            share = 0.08 + 0.4 * (float(values[row, column]) - low) / (high - low)
         axes.add_patch(Rectangle((x0 + column * CELL, y0 + row * CELL), CELL, CELL,
                                  facecolor="none" if dashed else colors.tint(
                                      colors.series[0], share),
-                                 edgecolor=colors.rule, linestyle=":" if dashed else "-",
+                                 edgecolor=colors.faint, linestyle=":" if dashed else "-",
                                  linewidth=0.8, zorder=1 if dashed else 2))  # fmt: skip
         if values is not None:
             axes.text(x0 + (column + 0.5) * CELL, y0 + (row + 0.5) * CELL,

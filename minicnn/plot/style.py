@@ -31,8 +31,11 @@ OKABE_ITO = {
     "yellow": "#F0E442",
 }
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 DOTS_PER_INCH = 120
+# Settings that choose windows and files; to set the backend would import pyplot.
+_NOT_LOOKS = ("backend", "date.epoch", "docstring", "interactive", "savefig.directory", "timezone",
+              "tk.", "toolbar", "webagg")  # fmt: skip
 
 
 class MissingExtraError(MiniCNNError, ImportError):
@@ -104,7 +107,11 @@ def style(dark: bool = False) -> Iterator[Theme]:
     """
     matplotlib = needed()
     colors = theme(dark)
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_settings(matplotlib, colors)}):
+    defaults = {
+        name: value for name, value in matplotlib.rcParamsDefault.items()
+        if not name.startswith(_NOT_LOOKS)
+    }  # fmt: skip
+    with matplotlib.rc_context({**defaults, **_settings(matplotlib, colors)}):
         yield colors
 
 
