@@ -172,8 +172,9 @@ def test_files_say_what_is_on_them(name, tmp_path):
     root = ET.parse(path).getroot()
     space = "{http://www.w3.org/2000/svg}"
     assert root.get("role") == "img"
-    assert root.find(f"{space}title").text == picture.title
-    assert root.find(f"{space}desc").text == picture.alt
+    (title,), (described,) = (root.findall(f"{space}{tag}") for tag in ("title", "desc"))
+    assert (title.text, described.text) == (picture.title, picture.alt)
+    assert root.get("aria-labelledby") == f"{title.get('id')} {described.get('id')}"
     info = fields(picture.save(tmp_path / "a.png"))
     assert info["Title"] == picture.title
     assert info["Description"] == picture.alt

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import zlib
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,14 @@ class Picture(Figure):
 
     def _described(self, svg: bytes) -> bytes:
         """Title and description where browsers and screen readers look for them."""
-        text = svg.decode()
+        title, alt = escape(self.title), escape(self.alt)
+        text = svg.decode().replace(f"<title>{title}</title>", "", 1)  # where matplotlib writes one
         start = text.index("<svg ")
         end = text.index(">", start)
-        words = (
-            f'<title id="title">{escape(self.title)}</title>'
-            f'<desc id="desc">{escape(self.alt)}</desc>'
-        )
-        root = f'{text[start:end]} role="img" aria-labelledby="title desc">\n {words}'
-        return (text[:start] + root + text[end + 1 :]).encode()
+        mark = f"{zlib.crc32((title + alt).encode()):08x}"  # for pages with several pictures
+        words = f'<title id="title-{mark}">{title}</title><desc id="desc-{mark}">{alt}</desc>'
+        names = f'role="img" aria-labelledby="title-{mark} desc-{mark}"'
+        return f"{text[:start]}{text[start:end]} {names}>\n {words}{text[end + 1 :]}".encode()
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.as_bytes("png")).decode()
