@@ -1,4 +1,4 @@
-"""The command line: ``minicnn train | evaluate | predict | models | summary | recipes | info``.
+"""The command line: ``minicnn train | evaluate | predict | models | summary | plot | ...``.
 
 Settings of a run are the fields of `TrainConfig`; an option, a line of a TOML file and a field are
 three ways to say the same thing. A mistake gets one sentence on stderr and exit code 2.
@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+from minicnn import cli_plot
 from minicnn.errors import MiniCNNError, nearest
 
 EXIT_MISTAKE = 2
@@ -141,6 +142,8 @@ def _parser() -> Parser:
     summary.add_argument(
         "--batch-size", type=int, default=1, metavar="N", help="for --memory (default 1)"
     )
+
+    cli_plot.add_arguments(_command(commands, "plot", cli_plot.run, cli_plot.HELP))
 
     recipes = _command(commands, "recipes", _recipes, "list the papers' settings, or show one")
     recipes.add_argument("name", nargs="?", metavar="NAME", help="default: list all")

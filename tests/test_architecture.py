@@ -28,7 +28,8 @@ FLOORS = (
     ("minicnn.models",),
     ("minicnn.optim", "minicnn.data", "minicnn.inspect", "minicnn.testing"),
     ("minicnn.training",),
-    ("minicnn.interop",),
+    ("minicnn.interop", "minicnn.plot"),
+    ("minicnn.cli_plot",),
     ("minicnn.cli",),
     ("minicnn.__main__",),
 )
