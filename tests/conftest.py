@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import os
+from pathlib import Path
+
 import pytest
-from hypothesis import settings
 
 import minicnn
 from minicnn_kernels import algorithms, registry
 
-settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
-settings.load_profile("repeatable")
+# What a checkout on a GPU machine, used without being installed, may lack. Test files that import
+# one of them are then left out, by name.
+OPTIONAL = (
+    "hypothesis",
+    "numba",
+    "PIL",
+    "pooch",
+    "rich",
+    "safetensors",
+    "threadpoolctl",
+    "tomli_w",
+)
+MISSING = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
+LEFT_OUT = pytest.StashKey[list[str]]()
+TEST_SETS = os.environ.get("MINICNN_TEST_SETS")
+
+if "hypothesis" not in MISSING:
+    from hypothesis import settings
+
+    settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+    settings.load_profile("repeatable")
 
 FAULTS_PLANTED = pytest.StashKey[int]()
 FAULTS_CAUGHT = pytest.StashKey[int]()
@@ -64,7 +87,47 @@ def loops_for_every_size():
         yield
 
 
+def _imports(path: Path) -> set[str]:
+    """The packages that a module imports at its top level."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def pytest_ignore_collect(collection_path, config):
+    if not MISSING or collection_path.suffix != ".py" or collection_path.name == "conftest.py":
+        return None
+    missing = _imports(collection_path).intersection(MISSING)
+    if not missing:
+        return None
+    reason = f"{collection_path.name} ({', '.join(sorted(missing))} not installed)"
+    config.stash.setdefault(LEFT_OUT, []).append(reason)
+    return True
+
+
+def pytest_collection_modifyitems(config, items):
+    """With MINICNN_TEST_SETS: of the tests of a device set, only those of the sets named there."""
+    if TEST_SETS is None:
+        return
+    on_device = {n for n in registry.names() if registry._find(n).device != "cpu"}
+    unwanted = on_device - set(TEST_SETS.split())
+    chosen = [item for item in items if not unwanted.intersection(_parameters(item))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
+
+
+def _parameters(item: pytest.Item) -> set[str]:
+    call = getattr(item, "callspec", None)
+    return {p for p in call.params.values() if isinstance(p, str)} if call else set()
+
+
 def pytest_terminal_summary(terminalreporter, config):
+    for reason in config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_line(f"left out: {reason}")
     planted, caught = config.stash.get(FAULTS_PLANTED, 0), config.stash.get(FAULTS_CAUGHT, 0)
     if planted:
         terminalreporter.write_line(f"{planted} planted faults, {caught} caught")
