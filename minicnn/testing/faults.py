@@ -133,10 +133,14 @@ def _through_the_host(xp: Any, replacement: Callable[..., Any]) -> Callable[...,
             ]
             return _each(_fetched, right(*there))
 
-        return _each(
-            lambda v: xp.asarray(v) if isinstance(v, np.ndarray | np.generic) else v,
-            replacement(right_on_host, *(_each(_fetched, a) for a in args)),
-        )
+        def placed(value: Any) -> Any:
+            for argument, on_host in zip(args, hosts, strict=True):
+                if value is on_host:  # an argument handed back is part of the fault
+                    return argument
+            return xp.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
+
+        hosts = [_each(_fetched, a) for a in args]
+        return _each(placed, replacement(right_on_host, *hosts))
 
     return run
 

@@ -138,7 +138,9 @@ class _StridesIgnored(Tampered):
 
 def _packed(xp: Any, a: Array) -> Array:
     strides = np.empty(a.shape, a.dtype).strides
-    return xp.lib.stride_tricks.as_strided(a, a.shape, strides)
+    if xp is np:
+        return np.lib.stride_tricks.as_strided(a, strides=strides)
+    return xp.ndarray(a.shape, a.dtype, a.data, strides)
 
 
 class _NanSwallowed(Tampered):
