@@ -34,6 +34,9 @@ if "hypothesis" not in MISSING:
     settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
     settings.load_profile("repeatable")
 
+# The stand-in for CuPy is put on the path by those who want it, and only there is it "cupy".
+collect_ignore = ["cuda_on_cpu"]
+
 FAULTS_PLANTED = pytest.StashKey[int]()
 FAULTS_CAUGHT = pytest.StashKey[int]()
 
