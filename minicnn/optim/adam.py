@@ -69,7 +69,7 @@ class Adam(Optimizer):
         b1, b2 = group["betas"]
         settings = (float(b1), float(b2)), float(group["eps"]), float(group["weight_decay"])
         lr = self.changing(group["lr"])
-        same_step: dict[int, tuple[list[Array], ...]] = {}
+        same_step: dict[int, tuple[list[Array], list[Array], list[Array], list[Array]]] = {}
         for p, g, state in zip(params, grads, states, strict=True):
             if not state:
                 state.update(step=0, m=k.xp.zeros_like(p), v=k.xp.zeros_like(p))

@@ -88,9 +88,8 @@ class SGD(Optimizer):
         dampening = float(group["dampening"])
         old = [i for i in range(len(params)) if i not in fresh]
         # In its first step v = d.
-        parts = [(0.0, fresh), (dampening, old)] if dampening else [(0.0, range(len(params)))]
+        parts = [(0.0, fresh), (dampening, old)] if dampening else [(0.0, fresh + old)]
         for rate, chosen in parts:
-            if not chosen:
-                continue
-            lists = ([column[i] for i in chosen] for column in (params, grads, velocities))
-            k.sgd_step(*lists, lr, momentum, rate, weight_decay, nesterov)
+            if chosen:
+                p, g, v = ([column[i] for i in chosen] for column in (params, grads, velocities))
+                k.sgd_step(p, g, v, lr, momentum, rate, weight_decay, nesterov)
