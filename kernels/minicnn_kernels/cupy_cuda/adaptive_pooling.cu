@@ -23,7 +23,7 @@ __device__ __forceinline__ Bins bins_of_cell(int r, int length, int bins) {
 }
 
 // (planes, H, W) -> (planes, OH, OW)
-extern "C" __global__ void __launch_bounds__(256) bin_means(
+extern "C" __global__ void __launch_bounds__(256, 4) bin_means(
     const float* __restrict__ x, float* __restrict__ y, int planes, int H, int W, int OH, int OW
 ) {
     const Place step = grid_step(OH, OW);
@@ -62,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(256) plane_means(
 }
 
 // gy (planes, OH, OW) -> (planes, H, W)
-extern "C" __global__ void __launch_bounds__(256) bin_means_grad(
+extern "C" __global__ void __launch_bounds__(256, 2) bin_means_grad(
     const float* __restrict__ gy, float* __restrict__ gx, int planes, int H, int W, int OH, int OW
 ) {
     const Place step = grid_step(H, W);
@@ -83,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(256) bin_means_grad(
 }
 
 // The first of equals wins, and the first NaN over everything.
-extern "C" __global__ void __launch_bounds__(256) bin_maxima(
+extern "C" __global__ void __launch_bounds__(256, 4) bin_maxima(
     const float* __restrict__ x, float* __restrict__ y, int* __restrict__ position, int planes,
     int H, int W, int OH, int OW
 ) {
@@ -104,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(256) bin_maxima(
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) bin_maxima_grad(
+extern "C" __global__ void __launch_bounds__(256, 4) bin_maxima_grad(
     const float* __restrict__ gy, const int* __restrict__ position, float* __restrict__ gx,
     int planes, int H, int W, int OH, int OW
 ) {

@@ -282,3 +282,16 @@ extern "C" __global__ void __launch_bounds__(256) input_gradient(
         gradient_runs<1>(gy, x, gx, s, gw, gb, share, N, C, cells, relu);
     }
 }
+
+// Running statistics move towards those of a batch; `unbiased` is count / (count - 1).
+extern "C" __global__ void __launch_bounds__(256) move_statistics(
+    float* __restrict__ running_mean, float* __restrict__ running_var,
+    const float* __restrict__ mean, const float* __restrict__ var, float momentum, float unbiased,
+    int C
+) {
+    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c < C) {
+        running_mean[c] += momentum * (mean[c] - running_mean[c]);
+        running_var[c] += momentum * (var[c] * unbiased - running_var[c]);
+    }
+}

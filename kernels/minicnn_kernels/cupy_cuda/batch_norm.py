@@ -11,7 +11,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from minicnn_kernels.cupy_cuda.modules import kernel, launch, walkers, wide
+from minicnn_kernels.cupy_cuda.modules import blocks, kernel, launch, walkers, wide
 
 Array = Any
 
@@ -79,6 +79,21 @@ def batch_norm_eval_grad(
     affine = mean, var, w, None, eps
     gw, gb = gradient_sums(gy, x, affine, relu=False)
     return _input_gradient(gy, x, affine, None, None, relu=False), gw, gb
+
+
+def batch_norm_move(
+    running_mean: Array,
+    running_var: Array,
+    mean: Array,
+    var: Array,
+    momentum: float,
+    count: int,
+) -> None:
+    """See `Kernels.batch_norm_move`."""
+    C = mean.size
+    numbers = float(momentum), count / (count - 1)
+    move = kernel("batch_norm", "move_statistics")
+    launch(move, blocks(C), 256, running_mean, running_var, mean, var, *numbers, C)
 
 
 def gradient_sums(

@@ -17,6 +17,9 @@ __device__ inline double read(Number n) { return n.at ? *n.at : n.value; }
 
 __device__ inline unsigned long long read(Key k) { return k.at ? *k.at : k.value; }
 
+// The run-time compiler knows no INFINITY, which is in a header of the host's.
+__device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
+
 // Whether vectors of 16 bytes may be loaded from here; a view may start anywhere.
 __device__ __forceinline__ bool aligned(const void* p) {
     return (reinterpret_cast<size_t>(p) & 15) == 0;

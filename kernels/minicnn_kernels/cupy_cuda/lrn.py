@@ -19,7 +19,7 @@ def local_response_norm(
 ) -> tuple[Array, Array]:
     """See `Kernels.local_response_norm`; ``size`` is at most `WIDEST`."""
     y, s = cupy.empty(x.shape, x.dtype), cupy.empty(x.shape, x.dtype)
-    function = kernel("lrn", "local_response_norm", SIZE=size)
+    function = kernel("lrn", "local_response_norm", CHANNELS=size)
     numbers = float(alpha), float(beta), float(k)
     launch(function, _grid(x), 256, x, y, s, *_sizes(x), *numbers)
     return y, s
@@ -30,7 +30,7 @@ def local_response_norm_grad(
 ) -> Array:
     """See `Kernels.local_response_norm_grad`; ``size`` is at most `WIDEST`."""
     gx = cupy.empty(x.shape, x.dtype)
-    function = kernel("lrn", "local_response_norm_grad", SIZE=size)
+    function = kernel("lrn", "local_response_norm_grad", CHANNELS=size)
     numbers = 2.0 * alpha * beta, float(beta)
     launch(function, _grid(x), 256, gy, x, s, gx, *_sizes(x), *numbers)
     return gx

@@ -4,7 +4,7 @@
 // atomics, every cell is written once, and nothing needs to be zeroed before.
 #include "pooling.cuh"
 
-extern "C" __global__ void __launch_bounds__(256) select_pool2d(
+extern "C" __global__ void __launch_bounds__(256, 4) select_pool2d(
     const float* __restrict__ x, float* __restrict__ y, Tap* __restrict__ tap, Window win,
     int planes, float sign, int four
 ) {
@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(256) select_pool2d(
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) select_pool2d_grad(
+extern "C" __global__ void __launch_bounds__(256, 4) select_pool2d_grad(
     const float* __restrict__ gy, const Tap* __restrict__ tap, float* __restrict__ gx, Window win,
     int planes
 ) {
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(256) select_pool2d_grad(
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) weighted_pool2d(
+extern "C" __global__ void __launch_bounds__(256, 4) weighted_pool2d(
     const float* __restrict__ x, const float* __restrict__ weights, const float* __restrict__ scale,
     float* __restrict__ y, Window win, int planes
 ) {
@@ -50,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(256) weighted_pool2d(
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) weighted_pool2d_grad(
+extern "C" __global__ void __launch_bounds__(256, 4) weighted_pool2d_grad(
     const float* __restrict__ gy, const float* __restrict__ weights,
     const float* __restrict__ scale, float* __restrict__ gx, Window win, int planes
 ) {

@@ -77,7 +77,7 @@ struct Winner {
 __device__ __forceinline__ Winner winner(
     const float* __restrict__ map, const Window& win, int oh, int ow, float sign
 ) {
-    float best = -INFINITY;
+    float best = -infinity();
     int tap = -1;
     cells_of(win, oh, ow, [&](int t, int cell) {
         const float value = sign * map[cell];

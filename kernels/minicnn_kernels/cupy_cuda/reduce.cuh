@@ -33,3 +33,27 @@ __device__ __forceinline__ T block_sum(T v, T* part) {
     }
     return total;
 }
+
+// Of two numbers the larger; NaN counts as larger than all.
+__device__ __forceinline__ float larger(float a, float b) { return a > b || a != a ? a : b; }
+
+__device__ __forceinline__ float warp_largest(float v) {
+#pragma unroll
+    for (int apart = 16; apart; apart /= 2) {
+        v = larger(v, __shfl_xor_sync(ALL_LANES, v, apart));
+    }
+    return v;
+}
+
+__device__ __forceinline__ float block_largest(float v, float* part) {
+    v = warp_largest(v);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) {
+        part[threadIdx.x / 32] = v;
+    }
+    __syncthreads();
+    for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) {
+        v = larger(v, part[warp]);
+    }
+    return v;
+}
