@@ -49,6 +49,14 @@ def batch_norm_statistics(x: Array) -> tuple[Array, Array]:
     return mean, channel_squares(x, mean, share)
 
 
+def batch_norm_move(
+    running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float, count: int
+) -> None:
+    """See `Kernels.batch_norm_move`."""
+    numbers = float(momentum), count / (count - 1)
+    launch_for(mean.size, _move, running_mean, running_var, mean, var, *numbers)
+
+
 def batch_norm_eval(
     x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, eps: float
 ) -> Array:
@@ -160,6 +168,16 @@ def _place(i: int, shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """Image, channel and cell of element number i."""
     _, C, cells = shape
     return i // (C * cells), i // cells % C, i % cells
+
+
+@cuda.jit
+def _move(
+    running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float,
+    unbiased: float,
+) -> None:  # fmt: skip
+    for c in range(cuda.grid(1), mean.size, cuda.gridsize(1)):
+        running_mean[c] += momentum * (mean[c] - running_mean[c])
+        running_var[c] += momentum * (var[c] * unbiased - running_var[c])
 
 
 @cuda.jit

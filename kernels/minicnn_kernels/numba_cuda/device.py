@@ -29,7 +29,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ THREADS = 8 if SIMULATED else 256  # of a block; a power of two
 TILE = 4 if SIMULATED else 16  # edge of the squares that a matrix product works in
 MOST_BLOCKS = 4 if SIMULATED else 4096  # of a grid-stride loop
 WANTED_BLOCKS = 8 if SIMULATED else 1024  # enough to fill the device
+AT_ONCE = 16  # tensors a launch: four tuples of 16 arrays are 3.5 KB of arguments
 DESCRIPTIONS = 4096  # of arrays, kept
 
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -67,6 +68,27 @@ def launch(kernel: Any, grid: Sequence[int] | int, block: Sequence[int] | int, *
 def launch_for(count: int, kernel: Any, *args: Any) -> None:
     """Start a kernel whose grid-stride loop does ``count`` things."""
     launch(kernel, min(_ceil(count, THREADS), MOST_BLOCKS), THREADS, *args)
+
+
+def launch_for_lists(kernel: Any, lists: Sequence[Sequence[Array]], *args: Any) -> None:
+    """Start a kernel for `AT_ONCE` tensors of each list at a time; see optimizers.py."""
+    for _, count, chunk in chunks(lists):
+        longest = max(a.size for a in chunk[0])
+        blocks = min(_ceil(longest, THREADS), MOST_BLOCKS)
+        launch(kernel, (blocks, count), THREADS, *chunk, *args)
+
+
+def chunks(
+    lists: Sequence[Sequence[Array]],
+) -> Iterator[tuple[int, int, list[tuple[Array, ...]]]]:
+    """Tuples of `AT_ONCE` flat tensors of each list, with the number of the first and their count.
+
+    The last ones are filled up with the last tensor.
+    """
+    for first in range(0, len(lists[0]), AT_ONCE):
+        parts = [[flat(a) for a in arrays[first : first + AT_ONCE]] for arrays in lists]
+        count = len(parts[0])
+        yield first, count, [tuple(part + part[-1:] * (AT_ONCE - count)) for part in parts]
 
 
 def tiles(length: int) -> int:

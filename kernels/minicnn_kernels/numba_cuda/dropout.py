@@ -16,8 +16,6 @@ makes a float64 of uint64 + int64.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import cuda, uint64
 
@@ -31,9 +29,10 @@ from minicnn_kernels.numba_cuda.device import (
     library,
 )
 from minicnn_kernels.numba_cuda.device import key as on_device
+from minicnn_kernels.reference import Key
 
 
-def dropout(x: Array, p: float, key: Any, unit: int) -> Array:
+def dropout(x: Array, p: float, key: Key, unit: int) -> Array:
     """See `Kernels.dropout`."""
     if p >= 1.0:
         return library(x).zeros(x.shape, x.dtype)
@@ -43,7 +42,7 @@ def dropout(x: Array, p: float, key: Any, unit: int) -> Array:
     return y
 
 
-def keep(mask: Array, p: float, key: Any) -> Array:
+def keep(mask: Array, p: float, key: Key) -> Array:
     """Fill ``mask`` as `Kernels.random_keep` says."""
     launch_for(mask.size, _random_keep, _threshold(p), on_device(key, mask), mask)
     return mask

@@ -29,10 +29,11 @@ from minicnn_kernels.numba_cuda import (
     lrn,
     optimizers,
     pooling,
+    reduction,
 )
 from minicnn_kernels.numba_cuda import linear as fully_connected
 from minicnn_kernels.numba_cuda import softmax as rows
-from minicnn_kernels.reference import Kernels
+from minicnn_kernels.reference import Kernels, Key
 
 CURE = (
     "install numba-cuda for the CUDA version of the driver: "
@@ -67,25 +68,40 @@ def method(function: Callable[..., Any], *floats: int, others: Sequence[int] = (
     return run
 
 
-def in_place(function: Callable[..., Any], lists: int) -> Any:
-    """The method for a function whose first ``lists`` arguments are lists of arrays it updates."""
+def in_place(function: Callable[..., Any], *changed: int, read: Sequence[int] = ()) -> Any:
+    """The method for a function that updates the arrays, or lists of arrays, at ``changed``.
+
+    Those at ``read`` are made contiguous; the others have to be, as a copy would not do.
+    """
     name = function.__name__
     reference = getattr(Kernels, name)
     signature = inspect.signature(function)
 
     @functools.wraps(reference)
     def run(self: Kernels, *args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(*args, **kwargs).args
-        found = [a for arrays in bound[:lists] if arrays is not None for a in arrays]
+        bound = list(signature.bind(*args, **kwargs).args)
+        updated = [a for i in changed for a in _arrays(bound[i])]
+        found = [*updated, *(a for i in read for a in _arrays(bound[i]))]
         reason = _other_type(found)
-        if reason is None and not all(a.flags.c_contiguous for a in found):
-            reason = "an array is not contiguous"
+        if not all(a.flags.c_contiguous for a in updated):
+            reason = "an array to update in place is not contiguous"
         if reason is not None:
             self.fall_back(name, reason)
+        if reason is not None or not found:
             return reference(self, *bound)
+        for i in read:
+            whole = [self.xp.ascontiguousarray(a) for a in _arrays(bound[i])]
+            bound[i] = whole if isinstance(bound[i], Sequence) else whole[0]
         return function(*bound)
 
     return run
+
+
+def _arrays(value: Any) -> Sequence[Any]:
+    """The arrays of an argument: a list of them, one, or None."""
+    if value is None:
+        return ()
+    return value if isinstance(value, Sequence) else (value,)
 
 
 def _other_type(arrays: Iterable[Any]) -> str | None:
@@ -142,6 +158,7 @@ class NumbaCudaKernels(CupyKernels):
     adaptive_max_pool2d_grad = method(adaptive_pooling.adaptive_max_pool2d_grad, 0, others=[1])
 
     batch_norm_statistics = method(batch_norm.batch_norm_statistics, 0)
+    batch_norm_move = in_place(batch_norm.batch_norm_move, 0, 1, read=[2, 3])
     batch_norm_eval = method(batch_norm.batch_norm_eval, 0, 1, 2, 3, 4)
     batch_norm_eval_grad = method(batch_norm.batch_norm_eval_grad, 0, 1, 2, 3, 4)
     batch_norm_grad = method(batch_norm.batch_norm_grad, 0, 1, 2, 3, 4)
@@ -171,9 +188,12 @@ class NumbaCudaKernels(CupyKernels):
     softmax_cross_entropy_grad = method(rows.softmax_cross_entropy_grad, 0, 1, 2)
 
     dropout = method(dropout.dropout, 0)
-    sgd_step = in_place(optimizers.sgd_step, 3)
-    adam_step = in_place(optimizers.adam_step, 4)
+    sgd_step = in_place(optimizers.sgd_step, 0, 2, read=[1])
+    adam_step = in_place(optimizers.adam_step, 0, 2, 3, read=[1])
+    rmsprop_step = in_place(optimizers.rmsprop_step, 0, 2, 3, read=[1])
+    squared_norm = in_place(reduction.squared_norm, read=[0])
+    scale_by = in_place(optimizers.scale_by, 0)
 
-    def random_keep(self, count: int, p: float, key: Any) -> Any:
+    def random_keep(self, count: int, p: float, key: Key) -> Any:
         """See `Kernels.random_keep`."""
         return dropout.keep(self.xp.empty(count, np.bool_), p, key)

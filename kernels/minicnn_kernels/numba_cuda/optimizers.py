@@ -23,75 +23,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numba import cuda, float32, float64
 
 from minicnn_kernels.numba_cuda.device import (
-    MOST_BLOCKS,
     THREADS,
     ZERO,
     Array,
-    flat,
-    launch,
+    launch_for_lists,
     number,
 )
-
-AT_ONCE = 16  # tensors a launch: four tuples of 16 arrays are 3.5 KB of arguments
+from minicnn_kernels.reference import Number
 
 
 def sgd_step(
-    params: Sequence[Array], grads: Sequence[Array], velocities: Sequence[Array] | None, lr: Any,
+    params: Sequence[Array], grads: Sequence[Array], velocities: Sequence[Array] | None, lr: Number,
     momentum: float, dampening: float, weight_decay: float, nesterov: bool,
 ) -> None:  # fmt: skip
-    """See `Kernels.sgd_step`; arrays that change must be contiguous."""
+    """See `Kernels.sgd_step`."""
     moves = velocities is not None
     lists = params, grads, velocities if velocities is not None else params
     numbers = float(momentum), 1.0 - dampening, float(weight_decay)
-    over_lists(_sgd, lists, _rate(lr, params), *numbers, moves, bool(nesterov))
+    launch_for_lists(_sgd, lists, _rate(lr, params), *numbers, moves, bool(nesterov))
 
 
 def adam_step(
     params: Sequence[Array], grads: Sequence[Array], ms: Sequence[Array], vs: Sequence[Array],
-    step: Any, lr: Any, betas: tuple[float, float], eps: float, weight_decay: float,
+    step: Number, lr: Number, betas: tuple[float, float], eps: float, weight_decay: float,
     decoupled: bool,
 ) -> None:  # fmt: skip
-    """See `Kernels.adam_step`; arrays that change must be contiguous."""
+    """See `Kernels.adam_step`."""
     changing = _rate(step, params), _rate(lr, params)
     exact = np.float64(betas[0]), np.float64(betas[1])
     fresh = 1.0 - betas[0], 1.0 - betas[1]
     numbers = *fresh, float(eps), float(weight_decay), bool(decoupled)
-    over_lists(_adam, (params, grads, ms, vs), *changing, *exact, *numbers)
+    launch_for_lists(_adam, (params, grads, ms, vs), *changing, *exact, *numbers)
 
 
 def rmsprop_step(
     params: Sequence[Array], grads: Sequence[Array], squares: Sequence[Array],
-    velocities: Sequence[Array], lr: Any, alpha: float, eps: float, weight_decay: float,
+    velocities: Sequence[Array], lr: Number, alpha: float, eps: float, weight_decay: float,
     momentum: float,
 ) -> None:  # fmt: skip
-    """See `Kernels.rmsprop_step`; arrays that change must be contiguous."""
+    """See `Kernels.rmsprop_step`."""
     numbers = float(alpha), 1.0 - alpha, float(eps), float(weight_decay), float(momentum)
-    over_lists(_rmsprop, (params, grads, squares, velocities), _rate(lr, params), *numbers)
+    launch_for_lists(_rmsprop, (params, grads, squares, velocities), _rate(lr, params), *numbers)
 
 
-def scale_by(arrays: Sequence[Array], factor: Any) -> None:
-    """See `Kernels.scale_by`; the arrays must be contiguous."""
-    over_lists(_scale, (arrays,), _rate(factor, arrays))
+def scale_by(arrays: Sequence[Array], factor: Number) -> None:
+    """See `Kernels.scale_by`."""
+    launch_for_lists(_scale, (arrays,), _rate(factor, arrays))
 
 
-def over_lists(kernel: Any, lists: Sequence[Sequence[Array]], *args: Any) -> None:
-    """Launch a kernel for `AT_ONCE` tensors of each list at a time."""
-    for start in range(0, len(lists[0]), AT_ONCE):
-        chunks = [[flat(a) for a in arrays[start : start + AT_ONCE]] for arrays in lists]
-        count, longest = len(chunks[0]), max(a.size for a in chunks[0])
-        blocks = min(-(-longest // THREADS), MOST_BLOCKS)
-        full = [tuple(chunk + chunk[-1:] * (AT_ONCE - count)) for chunk in chunks]
-        launch(kernel, (blocks, count), THREADS, *full, *args)
-
-
-def _rate(value: Any, arrays: Sequence[Array]) -> Any:
-    return number(value, arrays[0]) if len(arrays) else None
+def _rate(value: Number, arrays: Sequence[Array]) -> Array:
+    return number(value, arrays[0])
 
 
 @cuda.jit

@@ -21,7 +21,8 @@ for the whole device. Atomic additions to one cell would spare the second launch
 and with it the last bits of the sum, would change from run to run.
 
 Both stages are also more accurate than one long loop in float32: each number passes through some
-tens of additions, not through a million.
+tens of additions, not through a million. The tree adds in float64, which costs nothing in a few
+rounds; the loops that read the arrays stay in float32.
 
 A kernel that calls a function with barriers lives in one module with it: the simulator gives each
 module its meaning of ``cuda`` when a kernel or a function of it is entered, and takes it away when
@@ -30,19 +31,26 @@ the first thread leaves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from numba import cuda, float64
 
 from minicnn_kernels.numba_cuda.device import (
+    SIMULATED,
     THREADS,
     ZERO,
     Array,
     channels,
+    chunks,
     device_function,
     empty,
+    flat,
     launch,
     launch_for,
     slices,
 )
+
+NORM_BLOCKS = 2 if SIMULATED else 64  # for each tensor of a norm
 
 
 def channel_sums(x: Array, scale: float = 1.0) -> Array:
@@ -76,6 +84,16 @@ def add_slices(partial: Array, scale: float = 1.0) -> Array:
     return total
 
 
+def squared_norm(arrays: Sequence[Array]) -> Array:
+    """See `Kernels.squared_norm`; ``arrays`` has at least one. The terms are float64, too."""
+    partial = empty((len(arrays), NORM_BLOCKS), arrays[0], "float64")
+    for first, count, (chunk,) in chunks([arrays]):
+        launch(_squares, (NORM_BLOCKS, count), THREADS, chunk, first, partial)
+    total = empty(1, arrays[0], "float64")
+    launch(_add_all, 1, THREADS, flat(partial), total)
+    return total.reshape(())
+
+
 def _partial(x: Array) -> Array:
     N, C, cells = x.shape
     return empty((slices(C, N * cells), C), x)
@@ -106,9 +124,9 @@ def _slice_sums(x: Array, partial: Array) -> None:
     total = ZERO
     for i in range(s * THREADS + cuda.threadIdx.x, N * cells, THREADS * cuda.gridDim.y):
         total += x[i // cells, c, i % cells]
-    total = block_sum(total)
+    added = block_sum(total)
     if cuda.threadIdx.x == 0:
-        partial[s, c] = total
+        partial[s, c] = added
 
 
 @cuda.jit
@@ -119,9 +137,9 @@ def _slice_squares(x: Array, mean: Array, partial: Array) -> None:
     for i in range(s * THREADS + cuda.threadIdx.x, N * cells, THREADS * cuda.gridDim.y):
         centred = x[i // cells, c, i % cells] - mean[c]
         total += centred * centred
-    total = block_sum(total)
+    added = block_sum(total)
     if cuda.threadIdx.x == 0:
-        partial[s, c] = total
+        partial[s, c] = added
 
 
 @cuda.jit
@@ -132,9 +150,9 @@ def _slice_products(gy: Array, x: Array, mean: Array, partial: Array) -> None:
     for i in range(s * THREADS + cuda.threadIdx.x, N * cells, THREADS * cuda.gridDim.y):
         n, cell = i // cells, i % cells
         total += gy[n, c, cell] * (x[n, c, cell] - mean[c])
-    total = block_sum(total)
+    added = block_sum(total)
     if cuda.threadIdx.x == 0:
-        partial[s, c] = total
+        partial[s, c] = added
 
 
 @cuda.jit
@@ -144,3 +162,24 @@ def _add_slices(partial: Array, scale: float, total: Array) -> None:
         for s in range(partial.shape[0]):
             result += partial[s, i]
         total[i] = scale * result
+
+
+@cuda.jit
+def _squares(arrays: tuple[Array, ...], first: int, partial: Array) -> None:
+    tensor, block = cuda.blockIdx.y, cuda.blockIdx.x
+    a, total = arrays[tensor], float64(0)
+    for i in range(block * THREADS + cuda.threadIdx.x, a.size, THREADS * cuda.gridDim.x):
+        total += float64(a[i]) * float64(a[i])
+    total = block_sum(total)
+    if cuda.threadIdx.x == 0:
+        partial[first + tensor, block] = total
+
+
+@cuda.jit
+def _add_all(partial: Array, total: Array) -> None:
+    result = float64(0)
+    for i in range(cuda.threadIdx.x, partial.size, THREADS):
+        result += partial[i]
+    result = block_sum(result)
+    if cuda.threadIdx.x == 0:
+        total[0] = result
