@@ -8,10 +8,11 @@ step of a hundred kernels takes a hundred launches, unless a captured graph repe
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import importlib
 import importlib.metadata
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -86,7 +87,7 @@ def _ceilings(options: argparse.Namespace) -> dict[str, Callable[[], Row]]:
             continue
         for allowed in (False, True):
             what = f"matmul of {name}, TF32 {'on' if allowed else 'off'}"
-            found[what] = lambda k=registry.load(name), a=allowed: _set_product(k, n, repeats, a)
+            found[what] = lambda s=name, a=allowed: _set_product(s, n, repeats, a)
     torch = torch_calls.library(options)
     if torch is not None:
         for allowed in (False, True):
@@ -106,9 +107,9 @@ def _product(multiply: Callable[..., Any], n: int, repeats: int) -> Row:
     return {"TFLOP/s": 2 * n**3 / seconds / 1e12, "size": n, "microseconds": seconds * 1e6}
 
 
-def _set_product(k: Any, n: int, repeats: int, allowed: bool) -> Row:
+def _set_product(name: str, n: int, repeats: int, allowed: bool) -> Row:
     with allow_tf32(allowed):
-        return _product(k.matmul, n, repeats)
+        return _product(registry.load(name).matmul, n, repeats)
 
 
 def _torch_product(torch: Any, n: int, repeats: int, allowed: bool) -> Row:
@@ -132,7 +133,7 @@ def _launches(options: argparse.Namespace) -> dict[str, Callable[[], Row]]:
     }
     for name in options.sets:
         if registry.availability()[name] is None:
-            calls[f"relu of {name}"] = lambda k=registry.load(name): k.relu(x)
+            calls[f"relu of {name}"] = functools.partial(registry.load(name).relu, x)
     torch = torch_calls.library(options)
     if torch is not None:
         t = torch.zeros(1000, device=torch_calls.device(torch))
@@ -172,10 +173,8 @@ def captured(call: Callable[[], Any]) -> tuple[Any, Any]:
         try:
             call()
         except BaseException:
-            try:
+            with contextlib.suppress(Exception):  # it is broken; the first error says why
                 stream.end_capture()
-            except Exception:
-                pass  # what was captured is broken; the first error says why
             raise
         graph = stream.end_capture()
     return graph, stream

@@ -50,18 +50,14 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     yield from _sets_left_out(options)
     usable = [s for s in options.sets if registry.availability()[s] is None]
     chosen = [c for c in cases(options.quick) if options.only in f"{c.primitive} {c.size}"]
-    for part in (usable[:1], usable[1:]):  # the teaching sets last, where time runs out
-        for case in chosen:
-            if not part:
-                break
-            if time.monotonic() > options.deadline:
-                yield {"section": "not reached", "primitive": case.primitive, "size": case.size}
-                continue
-            if part is not usable[:1] and case.operations and "batch 512" not in case.size:
-                if case.size.rpartition(" ")[2].isdigit() and not options.quick:
-                    continue  # of the batches of one layer, the middle one will do
-            opponent = torch if part == usable[:1] else None
-            yield from Measured(case, rate, options).rows(part, opponent)
+    others = [case for case in chosen if not case.main_only]
+    plan = [(case, usable[:1], torch) for case in chosen]
+    plan += [(case, usable[1:], None) for case in others if usable[1:]]  # last: time may run out
+    for case, sets, opponent in plan:
+        if time.monotonic() > options.deadline:
+            yield {"section": "not reached", "primitive": case.primitive, "size": case.size}
+        else:
+            yield from Measured(case, rate, options).rows(sets, opponent)
 
 
 def _sets_left_out(options: argparse.Namespace) -> Iterator[Row]:
