@@ -19,7 +19,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from minicnn_kernels.cupy_cuda import elementwise
+from minicnn_kernels.cupy_cuda import columns, convolution, elementwise, gemm
 from minicnn_kernels.cupy_set import CupyKernels
 
 COMPUTED = np.dtype(np.float32)
@@ -31,12 +31,14 @@ def launched(
     function: Callable[..., Any],
     arrays: int,
     skip: Callable[[Arguments], bool] = lambda arguments: False,
+    contiguous: bool = True,
 ) -> Any:
     """The method that runs ``function`` where it serves the arguments, and else CuPy's code.
 
     The first ``arrays`` arguments must be float32 (or None), and whatever array is among the
-    arguments reaches ``function`` contiguous. ``skip`` tells the arguments for which array code is
-    as good. For functions that write to their arguments see `updating`.
+    arguments reaches ``function`` contiguous, unless it can do with views. ``skip`` tells the
+    arguments for which array code is as good. For functions that write to their arguments see
+    `updating`.
     """
     name = function.__name__
     parent = getattr(CupyKernels, name)
@@ -52,7 +54,7 @@ def launched(
         if not dtypes <= {COMPUTED}:
             self.fall_back(name, f"its kernels take float32, not {_listed(dtypes)}")
             return parent(self, *args)
-        return function(*map(_contiguous, args))
+        return function(*(map(_contiguous, args) if contiguous else args))
 
     return method
 
@@ -99,12 +101,29 @@ def _unlike(args: Arguments) -> bool:
     return not arrays or a.shape != b.shape or a.dtype != b.dtype
 
 
+def _broadcasting(args: Arguments) -> bool:
+    """Whether a product of matrices is left to CuPy: vectors, and leading axes that broadcast."""
+    return not gemm.serves_matmul(*args)
+
+
 class CudaKernels(CupyKernels):
     """Primitives as CUDA C++, the rest as CuPy array code."""
 
     name = "cupy_cuda"
 
     # Convolution and products.
+    im2col = launched(columns.im2col, 1)
+    col2im = launched(columns.col2im, 1)
+    conv2d = launched(convolution.conv2d, 3)
+    conv2d_affine = launched(convolution.conv2d_affine, 4)
+    conv2d_grad_input = launched(convolution.conv2d_grad_input, 2)
+    conv2d_grad_weight = launched(convolution.conv2d_grad_weight, 2)
+    conv2d_grad_bias = launched(convolution.conv2d_grad_bias, 1)
+    linear = launched(gemm.linear, 3)
+    linear_grad_input = launched(gemm.linear_grad_input, 2)
+    linear_grad_weight = launched(gemm.linear_grad_weight, 2)
+    linear_grad_bias = launched(gemm.linear_grad_bias, 1)
+    matmul = launched(gemm.matmul, 2, skip=_broadcasting, contiguous=False)
 
     # Element by element.
     relu = launched(elementwise.relu, 1)
