@@ -19,7 +19,20 @@ from typing import Any
 import cupy
 import numpy as np
 
-from minicnn_kernels.cupy_cuda import columns, convolution, elementwise, gemm
+from minicnn_kernels.cupy_cuda import (
+    adaptive_pooling,
+    batch_norm,
+    batch_norm_pool,
+    columns,
+    convolution,
+    elementwise,
+    gemm,
+    lrn,
+    optimizers,
+    pooling,
+)
+from minicnn_kernels.cupy_cuda import dropout as masks
+from minicnn_kernels.cupy_cuda import softmax as rows
 from minicnn_kernels.cupy_set import CupyKernels
 
 COMPUTED = np.dtype(np.float32)
@@ -30,15 +43,15 @@ Arguments = Sequence[Any]
 def launched(
     function: Callable[..., Any],
     arrays: int,
+    in_place: Sequence[int] = (),
     skip: Callable[[Arguments], bool] = lambda arguments: False,
     contiguous: bool = True,
 ) -> Any:
     """The method that runs ``function`` where it serves the arguments, and else CuPy's code.
 
-    The first ``arrays`` arguments must be float32 (or None), and whatever array is among the
-    arguments reaches ``function`` contiguous, unless it can do with views. ``skip`` tells the
-    arguments for which array code is as good. For functions that write to their arguments see
-    `updating`.
+    The first ``arrays`` arguments, each an array, a list of arrays or None, must be float32, and
+    those at ``in_place`` contiguous; of the others, whatever is not contiguous reaches ``function``
+    as a copy, unless it can do with views. ``skip`` tells the arguments for which array code is as good.
     """
     name = function.__name__
     parent = getattr(CupyKernels, name)
@@ -50,48 +63,50 @@ def launched(
             args = signature.bind(*args, **kwargs).args
         if skip(args):
             return parent(self, *args)
-        dtypes = {a.dtype for a in args[:arrays] if a is not None}
-        if not dtypes <= {COMPUTED}:
-            self.fall_back(name, f"its kernels take float32, not {_listed(dtypes)}")
+        reason = _refusal(args, arrays, in_place)
+        if reason is not None:
+            self.fall_back(name, reason)
             return parent(self, *args)
         return function(*(map(_contiguous, args) if contiguous else args))
 
     return method
 
 
-def updating(function: Callable[..., Any], lists: int) -> Any:
-    """The method that runs ``function``, which updates lists of arrays in place, or CuPy's code.
-
-    The first ``lists`` arguments are lists of arrays (or None), all of which must be float32 and
-    contiguous.
-    """
-    name = function.__name__
-    parent = getattr(CupyKernels, name)
-    signature = inspect.signature(function)
-
-    @functools.wraps(parent)
-    def method(self: CupyKernels, *args: Any, **kwargs: Any) -> Any:
-        if kwargs:
-            args = signature.bind(*args, **kwargs).args
-        every = [a for arrays in args[:lists] if arrays is not None for a in arrays]
-        dtypes = {a.dtype for a in every}
-        if not dtypes <= {COMPUTED}:
-            self.fall_back(name, f"its kernels take float32, not {_listed(dtypes)}")
-        elif not all(a.flags.c_contiguous for a in every):
-            self.fall_back(name, "an array is not contiguous")
-        else:
-            return function(*args)
-        return parent(self, *args)
-
-    return method
+def _refusal(args: Arguments, arrays: int, in_place: Sequence[int]) -> str | None:
+    """Why the kernels do not serve these arguments, or None where they do."""
+    dtypes = {a.dtype for value in args[:arrays] for a in _each(value)}
+    if not dtypes <= {COMPUTED}:
+        return f"its kernels take float32, not {' and '.join(sorted(map(str, dtypes)))}"
+    if not all(a.flags.c_contiguous for i in in_place for a in _each(args[i])):
+        return "an array to update in place is not contiguous"
+    return None
 
 
-def _listed(dtypes: set[Any]) -> str:
-    return " and ".join(sorted(map(str, dtypes)))
+def _each(value: Any) -> Sequence[Any]:
+    """The arrays of an argument that is one, a list of them, or None."""
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _contiguous(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_contiguous(a) for a in value]
     return cupy.ascontiguousarray(value) if isinstance(value, cupy.ndarray) else value
+
+
+def _empty(args: Arguments) -> bool:
+    return bool(args[0].size == 0)
+
+
+def _other_axis(args: Arguments) -> bool:
+    """Whether a softmax runs along another axis than the last."""
+    return bool(args[-1] % args[0].ndim != args[0].ndim - 1)
+
+
+def _too_wide(args: Arguments) -> bool:
+    """Whether the window of a response norm has more channels than a thread has registers for."""
+    return next(a for a in args if isinstance(a, int)) > lrn.WIDEST
 
 
 def _unlike(args: Arguments) -> bool:
@@ -138,3 +153,48 @@ class CudaKernels(CupyKernels):
     subtract = launched(elementwise.subtract, 2, skip=_unlike)
     multiply = launched(elementwise.multiply, 2, skip=_unlike)
     divide = launched(elementwise.divide, 2, skip=_unlike)
+
+    # Pooling.
+    max_pool2d = launched(pooling.max_pool2d, 1)
+    min_pool2d = launched(pooling.min_pool2d, 1)
+    max_pool2d_grad = launched(pooling.max_pool2d_grad, 1)
+    weighted_pool2d = launched(pooling.weighted_pool2d, 1)
+    weighted_pool2d_grad = launched(pooling.weighted_pool2d_grad, 1)
+    adaptive_avg_pool2d = launched(adaptive_pooling.adaptive_avg_pool2d, 1)
+    adaptive_avg_pool2d_grad = launched(adaptive_pooling.adaptive_avg_pool2d_grad, 1)
+    adaptive_max_pool2d = launched(adaptive_pooling.adaptive_max_pool2d, 1)
+    adaptive_max_pool2d_grad = launched(adaptive_pooling.adaptive_max_pool2d_grad, 1)
+
+    # Normalisation.
+    batch_norm_statistics = launched(batch_norm.batch_norm_statistics, 1, skip=_empty)
+    batch_norm_eval = launched(batch_norm.batch_norm_eval, 5, skip=_empty)
+    batch_norm_eval_grad = launched(batch_norm.batch_norm_eval_grad, 5, skip=_empty)
+    batch_norm_grad = launched(batch_norm.batch_norm_grad, 5, skip=_empty)
+    batch_norm_relu = launched(batch_norm.batch_norm_relu, 5, skip=_empty)
+    batch_norm_relu_grad = launched(batch_norm.batch_norm_relu_grad, 6, skip=_empty)
+    batch_norm_relu_max_pool2d = launched(
+        batch_norm_pool.batch_norm_relu_max_pool2d, 5, skip=_empty
+    )
+    batch_norm_relu_max_pool2d_grad = launched(
+        batch_norm_pool.batch_norm_relu_max_pool2d_grad, 2, skip=_empty
+    )
+    batch_norm_move = launched(batch_norm.batch_norm_move, 4, in_place=(0, 1))
+    local_response_norm = launched(lrn.local_response_norm, 1, skip=_too_wide)
+    local_response_norm_grad = launched(lrn.local_response_norm_grad, 3, skip=_too_wide)
+
+    # Rows of logits, and random masks.
+    softmax = launched(rows.softmax, 1, skip=_other_axis)
+    softmax_grad = launched(rows.softmax_grad, 2, skip=_other_axis)
+    log_softmax = launched(rows.log_softmax, 1, skip=_other_axis)
+    log_softmax_grad = launched(rows.log_softmax_grad, 2, skip=_other_axis)
+    softmax_cross_entropy = launched(rows.softmax_cross_entropy, 2)
+    softmax_cross_entropy_grad = launched(rows.softmax_cross_entropy_grad, 3)
+    dropout = launched(masks.dropout, 1)
+    random_keep = launched(masks.random_keep, 0)
+
+    # Lists of arrays.
+    sgd_step = launched(optimizers.sgd_step, 3, in_place=(0, 2))
+    adam_step = launched(optimizers.adam_step, 4, in_place=(0, 2, 3))
+    rmsprop_step = launched(optimizers.rmsprop_step, 4, in_place=(0, 2, 3))
+    squared_norm = launched(optimizers.squared_norm, 1)
+    scale_by = launched(optimizers.scale_by, 1, in_place=(0,))
