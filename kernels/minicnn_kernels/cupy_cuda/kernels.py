@@ -51,7 +51,8 @@ def launched(
 
     The first ``arrays`` arguments, each an array, a list of arrays or None, must be float32, and
     those at ``in_place`` contiguous; of the others, whatever is not contiguous reaches ``function``
-    as a copy, unless it can do with views. ``skip`` tells the arguments for which array code is as good.
+    as a copy, unless it can do with views. ``skip`` tells the arguments for which array code is as
+    good.
     """
     name = function.__name__
     parent = getattr(CupyKernels, name)
