@@ -7,7 +7,7 @@ the wrong size. See the README beside this package for what it cannot show.
 
 from __future__ import annotations
 
-from cupy import _methods, cuda
+from cupy import _methods, cuda  # noqa: F401 - the import gives the array its methods
 from cupy._array import ndarray
 from cupy._creation import (
     arange,
@@ -51,6 +51,51 @@ from cupy._functions import (
 )
 from cupy._memory import default_pinned_pool, default_pool
 from cupy._raw import RawKernel, RawModule
+
+__all__ = [
+    "RawKernel",
+    "RawModule",
+    "arange",
+    "array",
+    "asanyarray",
+    "asarray",
+    "ascontiguousarray",
+    "asnumpy",
+    "can_cast",
+    "copy",
+    "copyto",
+    "cuda",
+    "empty",
+    "empty_like",
+    "eye",
+    "fill_diagonal",
+    "full",
+    "full_like",
+    "get_array_module",
+    "get_default_memory_pool",
+    "get_default_pinned_memory_pool",
+    "identity",
+    "is_available",
+    "isscalar",
+    "linspace",
+    "matmul",
+    "may_share_memory",
+    "ndarray",
+    "ndim",
+    "ones",
+    "ones_like",
+    "place",
+    "put",
+    "put_along_axis",
+    "putmask",
+    "result_type",
+    "shape",
+    "shares_memory",
+    "size",
+    "ufunc",
+    "zeros",
+    "zeros_like",
+]
 
 __version__ = "14.2.0"
 IS_STAND_IN = True

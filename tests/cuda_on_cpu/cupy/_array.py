@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 import numpy as np
+
 from cupy import _apply, _capture, _memory
 
 _CONVERSION = (
@@ -163,11 +164,10 @@ class ndarray(_apply.Base):
 
     def __getitem__(self, index: Any) -> Any:
         key = _index(index)
-        if any(
-            getattr(part, "dtype", None) == bool
-            for part in (key if isinstance(key, tuple) else (key,))
-        ):
-            _capture.refuse_synchronisation()  # how many are true decides the shape
+        parts = key if isinstance(key, tuple) else (key,)
+        if any(np.dtype(bool) == getattr(part, "dtype", None) for part in parts):
+            # how many are true decides the shape
+            _capture.refuse_synchronisation()
         return _apply.apply(lambda view: view[key], self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -197,6 +197,7 @@ class ndarray(_apply.Base):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(isinstance(o, np.ndarray) for o in kwargs.get("out", ())):
             raise TypeError("The out array must be a cupy.ndarray")
+        _capture.refuse_cublas(ufunc.__name__)
         if method == "at":
             return _apply.mutate(ufunc.at, *inputs)
         return _apply.apply(getattr(ufunc, method), *inputs, **kwargs)

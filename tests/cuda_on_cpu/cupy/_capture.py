@@ -12,6 +12,9 @@ from collections.abc import Callable
 SYNCHRONOUS = "the current stream is capturing, so synchronous API calls are disallowed"
 
 
+CUBLAS = frozenset({"matmul", "dot", "vdot", "inner", "outer", "tensordot", "einsum"})
+
+
 class Recording:
     """The operations captured so far on one stream."""
 
@@ -49,6 +52,14 @@ def refuse_synchronisation() -> None:
     """Raise where the host would have to wait for a stream that is being captured."""
     if recording() is not None:
         raise RuntimeError(SYNCHRONOUS)
+
+
+def refuse_cublas(name: str) -> None:
+    """Raise for a function of cuBLAS, none of which CuPy 14 calls while a stream is captured."""
+    if name in CUBLAS and recording() is not None:
+        raise NotImplementedError(
+            "calling cuBLAS API during stream capture is currently unsupported"
+        )
 
 
 def perform(operation: Callable[[], object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from cupy import _apply, _capture
 from cupy._array import ndarray
 
@@ -28,9 +29,11 @@ def array(obj: Any, dtype: Any = None, copy: bool | None = True, order: str = "K
 def asarray(a: Any, dtype: Any = None, order: str | None = None, *, copy: bool | None = None,
             blocking: bool = False) -> ndarray:  # fmt: skip
     """``a`` itself where it is such an array already, otherwise a copy."""
-    if isinstance(a, ndarray) and dtype in (None, a.dtype) and not copy:
-        if order in (None, "K", "A") or (a.flags.c_contiguous if order == "C" else a.flags.fnc):
-            return a
+    lies_so = isinstance(a, ndarray) and (
+        order in (None, "K", "A") or (a.flags.c_contiguous if order == "C" else a.flags.fnc)
+    )
+    if lies_so and dtype in (None, a.dtype) and not copy:
+        return a
     return array(a, dtype, order=order or "K")
 
 

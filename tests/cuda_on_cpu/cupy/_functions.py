@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cupy import _apply, _capture, _names
+
+from cupy import _apply, _capture
 from cupy._array import ndarray
-from cupy._methods import refuse_cublas
+from cupy._capture import refuse_cublas
 
 # The host has to read from the device before it knows the shape of the result.
 _WAITING = frozenset(
-    "nonzero argwhere flatnonzero unique unique_all unique_counts unique_inverse unique_values "
-    "bincount compress extract histogram union1d intersect1d setdiff1d setxor1d delete".split()
-)
+    ("nonzero", "argwhere", "flatnonzero", "unique", "unique_all", "unique_counts", "bincount",
+     "unique_inverse", "unique_values", "compress", "extract", "histogram", "union1d", "delete",
+     "intersect1d", "setdiff1d", "setxor1d")
+)  # fmt: skip
 
 
 class ufunc:
@@ -150,9 +153,16 @@ def get_array_module(*args: Any) -> Any:
 
 def install(names: dict[str, Any]) -> None:
     """Put the forwarding functions in the package's namespace, except what it defines itself."""
-    for name in _names.SHARED:
-        names.setdefault(name, getattr(np, name))
-    for name in _names.UFUNCS:
-        names.setdefault(name, ufunc(getattr(np, name)))
-    for name in _names.FUNCTIONS:
-        names.setdefault(name, _forward(name))
+    makers: dict[str, Callable[[str], Any]] = {
+        "shared": lambda name: getattr(np, name),
+        "ufuncs": lambda name: ufunc(getattr(np, name)),
+        "functions": _forward,
+    }
+    make = makers["shared"]
+    for line in (Path(__file__).parent / "names.txt").read_text().splitlines():
+        if line.startswith("["):
+            make = makers[line[1:-1]]
+        elif not line.startswith("#"):
+            for name in line.split():
+                if name not in names and hasattr(np, name):
+                    names[name] = make(name)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
 from cupy import _apply, _capture
 from cupy._array import ndarray
+from cupy._capture import refuse_cublas
 
 OPERATORS = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide,
@@ -25,15 +27,6 @@ METHODS = (
     "diagonal", "flatten", "max", "mean", "min", "prod", "ravel", "repeat", "reshape",
     "round", "squeeze", "std", "sum", "swapaxes", "take", "trace", "transpose", "var",
 )  # fmt: skip
-CUBLAS = frozenset({"matmul", "dot", "vdot", "inner", "outer", "tensordot", "einsum", "cdist"})
-
-
-def refuse_cublas(name: str) -> None:
-    """CuPy 14 calls no cuBLAS function while a stream is captured."""
-    if name in CUBLAS and _capture.recording() is not None:
-        raise NotImplementedError(
-            "calling cuBLAS API during stream capture is currently unsupported"
-        )
 
 
 def _understood(other: object) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from cupy import _build, _capture, _memory
 from cupy._array import ndarray
 
@@ -107,8 +108,10 @@ class RawKernel:
         if shape[3] * shape[4] * shape[5] > 1024:
             raise ValueError(f"{self.name}: a block of {tuple(block)} has more than 1024 threads")
         if shared_mem > self._dynamic_limit:
-            raise ValueError(f"{self.name}: {shared_mem} bytes of dynamic shared memory; the limit "
-                             f"is {self._dynamic_limit} (max_dynamic_shared_size_bytes)")  # fmt: skip
+            raise ValueError(
+                f"{self.name}: {shared_mem} bytes of dynamic shared memory; the limit is "
+                f"{self._dynamic_limit} (max_dynamic_shared_size_bytes)"
+            )
         if len(args) != len(self.parameters):
             raise TypeError(
                 f"{self.name}: {len(args)} arguments for {len(self.parameters)} parameters"

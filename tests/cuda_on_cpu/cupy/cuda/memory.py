@@ -12,3 +12,14 @@ from cupy._memory import (
     set_allocator,
     using_allocator,
 )
+
+__all__ = [
+    "Memory",
+    "MemoryPointer",
+    "MemoryPool",
+    "OutOfMemoryError",
+    "alloc",
+    "get_allocator",
+    "set_allocator",
+    "using_allocator",
+]

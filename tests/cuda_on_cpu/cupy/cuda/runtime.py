@@ -35,10 +35,12 @@ def getDeviceProperties(device: int) -> dict[str, Any]:
     setDevice(device)
     return {
         "name": b"stand-in (CUDA C++ on the CPU)", "major": 9, "minor": 0, "warpSize": 32,
-        "totalGlobalMem": _memory.DEVICE_BYTES, "multiProcessorCount": 4, "maxThreadsPerBlock": 1024,
+        "totalGlobalMem": _memory.DEVICE_BYTES, "multiProcessorCount": 4,
+        "maxThreadsPerBlock": 1024,
         "sharedMemPerBlock": 48 << 10, "sharedMemPerBlockOptin": 227 << 10, "regsPerBlock": 65536,
         "maxThreadsPerMultiProcessor": 2048, "l2CacheSize": 50 << 20, "clockRate": 1_000_000,
-        "memoryClockRate": 1_000_000, "memoryBusWidth": 64, "maxGridSize": (2**31 - 1, 65535, 65535),
+        "memoryClockRate": 1_000_000, "memoryBusWidth": 64,
+        "maxGridSize": (2**31 - 1, 65535, 65535),
         "maxThreadsDim": (1024, 1024, 64), "integrated": 0, "pciBusID": 0, "pciDeviceID": 0,
     }  # fmt: skip
 
