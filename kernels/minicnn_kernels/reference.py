@@ -55,6 +55,7 @@ class Kernels:
 
     name = "numpy"
     device = "cpu"
+    capture_fault = ""  # why calls cannot be captured as a CUDA graph; empty where they can
     gives_threads_to_blas = True  # False for sets whose own loops use the cores
 
     def __init__(self, xp: Any = np, *, strict: bool = False) -> None:

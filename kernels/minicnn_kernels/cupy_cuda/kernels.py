@@ -9,3 +9,4 @@ class CudaKernels(CupyKernels):
     """Primitives as CUDA C++, the rest as CuPy array code."""
 
     name = "cupy_cuda"
+    capture_fault = ""
