@@ -41,6 +41,7 @@ from minicnn.training.files import atomic_write
 from minicnn.training.history import History
 from minicnn.training.run_folder import fresh_folder, inside
 from minicnn.training.trainer import Trainer
+from minicnn_kernels import registry
 from minicnn_kernels.registry import use_backend
 from minicnn_kernels.threads import set_num_threads
 
@@ -68,7 +69,7 @@ class Run:
         self.epochs = total_epochs(config, len(self.train))
         self.model = create_model(
             config.model, self.classes, self.image_shape, config.preset, config.model_options
-        )
+        ).to(registry.load(config.backend).device)
         self.trainer = self._trainer(callbacks)
 
     def fit(self) -> History:
@@ -146,6 +147,8 @@ class Run:
             clip_norm=config.clip_norm,
             callbacks=(*stopping, *callbacks, saving),
             history=History(self.folder / "history.jsonl"),
+            graph=config.graph,
+            graph_steps=config.graph_steps,
         )
 
 
@@ -199,8 +202,13 @@ def opened_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run
     return resumed_run(folder, {"threads": config.threads}, callbacks)
 
 
-def load_model(folder: Path) -> tuple[Module, Checkpoint]:
-    """Return the model of a run with its best weights (else its newest), and their checkpoint."""
+def load_model(folder: Path, backend: str | None = None) -> tuple[Module, Checkpoint]:
+    """Return the model of a run with its best weights (else its newest), and their checkpoint.
+
+    With ``backend`` that kernel set is selected and the model is on its device, else on the CPU.
+    """
+    if backend is not None:
+        use_backend(backend)
     inside(folder, "checkpoints")
     checkpoint = best_checkpoint(folder) or newest_checkpoint(folder)
     if checkpoint is None:
@@ -214,6 +222,8 @@ def load_model(folder: Path) -> tuple[Module, Checkpoint]:
         meta.get("model_options", {}).items(),
     )
     model.load_state_dict(checkpoint.weights)
+    if backend is not None:
+        model.to(registry.load(backend).device)
     return model.eval(), checkpoint
 
 

@@ -126,6 +126,7 @@ class CudaKernels(CupyKernels):
     """Primitives as CUDA C++, the rest as CuPy array code."""
 
     name = "cupy_cuda"
+    capture_fault = ""
 
     # Convolution and products.
     im2col = launched(columns.im2col, 1)

@@ -129,6 +129,7 @@ class NumbaCudaKernels(CupyKernels):
     """Primitives in Numba CUDA, the rest as CuPy array code."""
 
     name = "numba_cuda"
+    capture_fault = ""
 
     def __init__(self, *, strict: bool = False) -> None:
         super().__init__(strict=strict)
