@@ -222,7 +222,7 @@ def constant(values: bytes, dtype: str, shape: tuple[int, ...], on_host: bool) -
     """
     table = np.frombuffer(values, dtype).reshape(shape)
     if on_host:
-        return table
+        return table.copy()  # the simulator writes arguments back
     import cupy
 
     return cupy.asarray(table)
