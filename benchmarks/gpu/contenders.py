@@ -1,9 +1,9 @@
 """One training step, written for each way to run it: the same network, weights, batch and SGD.
 
-A contender has ``step()``, which launches a step and returns the loss where it lies, without
-waiting for it; `value` waits. Those that replay a captured graph run their first steps eagerly, to
-compile and to warm up, as part of the same training: so the losses of all contenders can be
-compared step by step, replays included.
+A contender has ``call()``, which launches ``steps`` steps and returns their losses where they lie,
+without waiting for them where the library need not; `values` waits. Those that replay a captured
+graph run their first steps eagerly, to compile and to warm up, as part of the same training: so the
+losses of all contenders can be compared step by step, replays included.
 """
 
 from __future__ import annotations
@@ -20,12 +20,25 @@ from timed_networks import Network, notes_cnn, resnet20, resnet50
 
 import minicnn
 import minicnn.functional as F
-from minicnn import nn, optim
+from minicnn import Trainer, nn, optim
+from minicnn.training import graphed
+from minicnn.training.graphed import GraphedSteps
 
 LR, MOMENTUM = 1e-3, 0.9
-WARM_UP = 3  # eager steps before a capture
+WARM_UP = 3  # eager steps of PyTorch before a capture
+GRAPH_STEPS = 8  # steps of minicnn in one graph
+
+
+def tiny(library: Any, cat: Any) -> Any:
+    """Every kind of layer of the others, for a run that only shows that everything runs."""
+    body = [library.Conv2d(1, 4, 3, padding=1), library.BatchNorm2d(4), library.ReLU()]
+    return library.Sequential(
+        *body, library.MaxPool2d(2), library.Flatten(), library.Linear(4 * 9, 3)
+    )
+
 
 NETWORKS = {
+    "tiny": Network(tiny, (1, 6, 6), 2, 3),
     "notes_cnn": Network(notes_cnn, (1, 28, 28), 128, 10),
     "resnet20": Network(resnet20, (3, 32, 32), 256, 10),
     "resnet50": Network(resnet50, (3, 224, 224), 64, 1000),
@@ -38,15 +51,15 @@ class LeftOut(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """A network and a batch; the size of an image where it is not the network's own."""
+    """A network and a batch."""
 
     network: str
     batch: int
-    image: tuple[int, int, int]
 
     def images(self) -> np.ndarray:
         """Random images, the same for all."""
-        return np.random.default_rng(0).standard_normal((self.batch, *self.image), np.float32)
+        shape = self.batch, *NETWORKS[self.network].image
+        return np.random.default_rng(0).standard_normal(shape, np.float32)
 
     def labels(self) -> np.ndarray:
         """Random classes."""
@@ -76,6 +89,7 @@ class Ours:
     """minicnn, eager, with the kernel set that the device uses."""
 
     name = "minicnn"
+    steps = 1  # of a call
 
     def __init__(self, work: Work) -> None:
         self.model, values = work.build(nn, F.cat)
@@ -85,24 +99,54 @@ class Ours:
         self.x = minicnn.Tensor(cupy.asarray(work.images()))
         self.labels = cupy.asarray(work.labels())
 
-    def step(self) -> Any:
+    def call(self) -> list[Any]:
         """Launch a step."""
         self.optimizer.zero_grad()
         loss = F.cross_entropy(self.model(self.x), self.labels)
         loss.backward()
         self.optimizer.step()
-        return loss
+        return [loss]
 
     @staticmethod
-    def value(loss: Any) -> float:
-        """The loss as a number."""
-        return float(loss.item())
+    def values(losses: list[Any]) -> list[float]:
+        """The losses as numbers."""
+        return [float(loss.item()) for loss in losses]
+
+
+class OursGraphed(Ours):
+    """What `Trainer` does with ``graph=True``: several steps a replay, losses read at its end.
+
+    Every step gets its batch anew, though here it is the same one.
+    """
+
+    name = "minicnn, CUDA graph"
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work)
+        trainer = Trainer(self.model, self.optimizer, graph=True, graph_steps=GRAPH_STEPS)
+        self.graphed = GraphedSteps(trainer, GRAPH_STEPS)
+        self.eager = graphed.WARM_UP
+
+    def call(self) -> list[Any]:
+        """An eager step at first, then replays."""
+        if self.eager:
+            self.eager -= 1
+            return super().call()
+        self.steps = GRAPH_STEPS
+        batches = [(self.x.array, self.labels)] * GRAPH_STEPS
+        return [loss for loss, _ in self.graphed.run(batches)]
+
+    @staticmethod
+    def values(losses: list[Any]) -> list[float]:
+        """The losses as numbers, which those of a replay are."""
+        return [float(loss) for loss in losses]
 
 
 class Torch:
     """PyTorch, eager, in its own layout."""
 
     name = "torch"
+    steps = 1
     layout: str | None = None
 
     def __init__(self, work: Work, torch: Any) -> None:
@@ -124,18 +168,18 @@ class Torch:
         """What is called in a step."""
         return model
 
-    def step(self) -> Any:
+    def call(self) -> list[Any]:
         """Launch a step."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.torch.nn.functional.cross_entropy(self.called(self.x), self.labels)
         loss.backward()
         self.optimizer.step()
-        return loss.detach()
+        return [loss.detach()]
 
     @staticmethod
-    def value(loss: Any) -> float:
-        """The loss as a number."""
-        return float(loss.item())
+    def values(losses: list[Any]) -> list[float]:
+        """The losses as numbers."""
+        return [float(loss.item()) for loss in losses]
 
 
 class TorchChannelsLast(Torch):
@@ -157,26 +201,26 @@ class TorchGraph(Torch):
         self.graph: Any = None
         self.done = 0
 
-    def step(self) -> Any:
+    def call(self) -> list[Any]:
         """A replay, after some eager steps on a stream of their own."""
         if self.graph is None and self.done == WARM_UP:
             self._capture()
         if self.graph is not None:
             self.graph.replay()
-            return self.loss
+            return self.losses
         self.done += 1
         side = self.torch.cuda.Stream()
         side.wait_stream(self.torch.cuda.current_stream())
         with self.torch.cuda.stream(side):
-            loss = super().step()
+            losses = super().call()
         self.torch.cuda.current_stream().wait_stream(side)
-        return loss
+        return losses
 
     def _capture(self) -> None:
         self.graph = self.torch.cuda.CUDAGraph()
         self.optimizer.zero_grad(set_to_none=True)
         with self.torch.cuda.graph(self.graph):
-            self.loss = super().step()
+            self.losses = super().call()
 
 
 class TorchGraphChannelsLast(TorchGraph):
@@ -201,5 +245,5 @@ class TorchCompile(Torch):
         return self.torch.compile(model, mode="reduce-overhead")
 
 
-OURS = (Ours,)
+OURS = (Ours, OursGraphed)
 THEIRS = (Torch, TorchChannelsLast, TorchGraph, TorchGraphChannelsLast, TorchCompile)

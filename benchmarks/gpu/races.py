@@ -4,8 +4,8 @@ All contenders train the same network from the same weights on the same batch, w
 libraries or off in both. Their losses are compared step by step before anything is timed. A round
 gives each in turn as many steps as take a few hundredths of a second, and waits for the device only
 at their end, as a training loop does that reads the loss now and then; the time of a step is the
-median over the rounds. Memory is what the device has less free after three steps than before the
-contender was built.
+median over the rounds. Memory is what the device has less free after the first steps than before
+the contender was built.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import cupy
 import device
 import numpy as np
 import torch_calls
-from contenders import NETWORKS, OURS, THEIRS, LeftOut, Work
+from contenders import OURS, THEIRS, LeftOut, Work
+from epoch import epochs
 from rates import TF32_EPS
 from sheet import Row
 from timing import quartiles
@@ -31,10 +32,10 @@ from minicnn.testing.tolerance import tolerance
 
 ROUNDS = 15
 ROUND_SECONDS = 0.05
-COMPARED = 5  # losses; those after the third come from a replay
+COMPARED = 10  # losses; the last ones come from a replay
 WORKS = (("notes_cnn", 128), ("notes_cnn", 512), ("notes_cnn", 2048), ("resnet20", 256),
          ("resnet50", 64))  # fmt: skip
-QUICK_WORKS = (("notes_cnn", 2, (1, 8, 8)), ("resnet20", 2, (3, 8, 8)))
+QUICK_WORKS = (("tiny", 2),)
 
 
 def run(options: argparse.Namespace) -> Iterator[Row]:
@@ -52,13 +53,12 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
         rows = list(Race(work, torch, options).rows())
         yield from rows
         yield from bars(work, {row["by"]: row for row in rows if "milliseconds" in row})
+    if time.monotonic() < options.deadline and options.only in "fashion-mnist epoch":
+        yield from epochs(options)
 
 
 def _works(options: argparse.Namespace) -> list[Work]:
-    if options.quick:
-        works = [Work(*entry) for entry in QUICK_WORKS]
-    else:
-        works = [Work(name, batch, NETWORKS[name].image) for name, batch in WORKS]
+    works = [Work(*entry) for entry in (QUICK_WORKS if options.quick else WORKS)]
     return [work for work in works if options.only in work.network]
 
 
@@ -100,7 +100,7 @@ class Race:
             before = cupy.cuda.runtime.memGetInfo()[0]
             try:
                 contender = make()
-                losses = [contender.value(contender.step()) for _ in range(COMPARED)]
+                losses = _first_losses(contender)
             except LeftOut as reason:
                 found[name] = {"outcome": f"left out: {reason}"}
                 continue
@@ -128,25 +128,33 @@ class Race:
         return None if wrong <= allowed else f"losses differ by {wrong:.2g}, allowed {allowed:.2g}"
 
     def _times(self, contenders: dict[str, Any]) -> dict[str, list[float]]:
-        steps = {name: self._steps(contender) for name, contender in contenders.items()}
+        calls = {name: self._calls(contender) for name, contender in contenders.items()}
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(self.rounds):
             for name, contender in contenders.items():
-                times[name].append(_seconds(contender, steps[name]) / steps[name])
+                steps = calls[name] * contender.steps
+                times[name].append(_seconds(contender, calls[name]) / steps)
         return times
 
-    def _steps(self, contender: Any) -> int:
-        """How many steps fill a round."""
+    def _calls(self, contender: Any) -> int:
+        """How many calls fill a round."""
         if self.options.quick:
             return 1
         return max(1, min(200, round(ROUND_SECONDS / _seconds(contender, 1))))
 
 
-def _seconds(contender: Any, steps: int) -> float:
+def _first_losses(contender: Any) -> list[float]:
+    losses: list[float] = []
+    while len(losses) < COMPARED:
+        losses += contender.values(contender.call())
+    return losses[:COMPARED]
+
+
+def _seconds(contender: Any, calls: int) -> float:
     device.synchronize()
     started = time.perf_counter()
-    for _ in range(steps):
-        contender.step()
+    for _ in range(calls):
+        contender.call()
     device.synchronize()
     return time.perf_counter() - started
 
@@ -173,6 +181,7 @@ def bars(work: Work, found: dict[str, Row]) -> Iterator[Row]:
         "notes_cnn": (("torch", eager, 3.0), ("torch under CUDA graphs", graphs, 1 / 1.3)),
         "resnet20": (("torch", eager, 1.0),),
         "resnet50": (("torch", eager, 0.5),),
+        "tiny": (("torch", eager, 0.0),),
     }
     for name, theirs, bar in wanted[work.network]:
         if theirs is None:

@@ -1,0 +1,60 @@
+"""One epoch of the notes' CNN over 60,000 images of Fashion-MNIST, as `Trainer.fit` runs it.
+
+The time is that of the history: shuffling, batches, every step and the losses read back. Where the
+full data set is not at hand, images of the same number and size stand in for it; the time of a step
+does not depend on what is on a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from collections.abc import Iterator
+
+import numpy as np
+from sheet import Row
+
+import minicnn
+from minicnn import Trainer, data, models, optim
+from minicnn_kernels.precision import allow_tf32
+
+BAR = 0.5  # seconds
+IMAGES = 60_000
+BATCHES = (128, 512, 2048)
+
+
+def epochs(options: argparse.Namespace) -> Iterator[Row]:
+    """Eager and as CUDA graphs, for each batch."""
+    train, source = _images(8, 6) if options.quick else _images(IMAGES, 28)
+    for batch in (2,) if options.quick else BATCHES:
+        for graph in (False, True):
+            head: Row = {"section": "epoch", "batch": batch, "graph": graph, "images": len(train)}
+            try:
+                with allow_tf32(not options.no_tf32):
+                    seconds, loss = _train(train, batch, graph, 2 if options.quick else 4)
+            except Exception as error:
+                yield head | {"error": f"{type(error).__name__}: {str(error)[:200]}"}
+                continue
+            outcome = "pass" if seconds <= BAR else "short"
+            yield head | {
+                "seconds": seconds, "bar": BAR, "outcome": outcome, "loss": loss, "data": source,
+            }  # fmt: skip
+
+
+def _images(count: int, size: int) -> tuple[data.ArrayDataset, str]:
+    if os.environ.get("MINICNN_DATA") and count == IMAGES:
+        return data.fashion_mnist("train"), "Fashion-MNIST"
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((count, 1, size, size), np.float32)
+    return data.ArrayDataset(images, rng.integers(0, 10, count)), "random images"
+
+
+def _train(train: data.ArrayDataset, batch: int, graph: bool, count: int) -> tuple[float, float]:
+    """-> median seconds of the epochs after the first, which compiles; the last loss."""
+    minicnn.seed(0)
+    model = models.create("notes_cnn", image_size=train[:1][0].shape[-1]).to("cuda")
+    optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    trainer = Trainer(model, optimizer, graph=graph, graph_steps=min(8, len(train) // batch - 2))
+    records = trainer.fit(data.Loader(train, batch), epochs=count).records
+    return statistics.median(r["seconds"] for r in records[1:]), records[-1]["loss"]
