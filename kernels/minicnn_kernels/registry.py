@@ -56,6 +56,7 @@ def _load_cupy(strict: bool) -> Kernels:
 
 
 def _load_cupy_cuda(strict: bool) -> Kernels:
+    _load_cupy(strict)  # says in words what is missing
     from minicnn_kernels.cupy_cuda import CudaKernels
 
     return CudaKernels(strict=strict)
