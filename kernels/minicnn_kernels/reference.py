@@ -626,7 +626,8 @@ class Kernels:
         row, column = top + xp.arange(size[0]), start + step * xp.arange(size[1])
         if reflect:
             row, column = (
-                xp.where(at < n, at, 2 * (n - 1) - at) for at, n in ((abs(row), H), (abs(column), W))
+                xp.where(at < n, at, 2 * (n - 1) - at)
+                for at, n in ((abs(row), H), (abs(column), W))
             )
         row, column = row[:, None, :, None], column[:, None, None, :]
         inside = (row >= 0) & (row < H) & (column >= 0) & (column < W)
