@@ -613,7 +613,7 @@ class Kernels:
         reflect: bool,
         table: Array,
     ) -> Array:
-        """Windows of images (M, C, H, W) of bytes as float32 (N, C, \*size): a training batch.
+        r"""Windows of images (M, C, H, W) of bytes as float32 (N, C, \*size): a training batch.
 
         y[n, c, i, j] = table[c, images[index[n], c, top + i, start + step * j]] with (top, start,
         step) = placement[n], int32 (N, 3); step is 1 or -1. Outside the image a pixel is 0, or with
