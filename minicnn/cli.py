@@ -236,6 +236,8 @@ def _train(options: argparse.Namespace) -> int:
     print(
         f"run folder: {run.folder}" + (f" (from step {position.step:,})" if position.step else "")
     )
+    if run.batches_fault:
+        print(f"batches are made on the CPU: {run.batches_fault}")
     try:
         run.fit()
     except KeyboardInterrupt:

@@ -613,7 +613,7 @@ class Kernels:
         reflect: bool,
         table: Array,
     ) -> Array:
-        """Windows of images (M, C, H, W) of bytes as float32 (N, C, \*size): a training batch.
+        r"""Windows of images (M, C, H, W) of bytes as float32 (N, C, \*size): a training batch.
 
         y[n, c, i, j] = table[c, images[index[n], c, top + i, start + step * j]] with (top, start,
         step) = placement[n], int32 (N, 3); step is 1 or -1. Outside the image a pixel is 0, or with
@@ -626,7 +626,8 @@ class Kernels:
         row, column = top + xp.arange(size[0]), start + step * xp.arange(size[1])
         if reflect:
             row, column = (
-                xp.where(at < n, at, 2 * (n - 1) - at) for at, n in ((abs(row), H), (abs(column), W))
+                xp.where(at < n, at, 2 * (n - 1) - at)
+                for at, n in ((abs(row), H), (abs(column), W))
             )
         row, column = row[:, None, :, None], column[:, None, None, :]
         inside = (row >= 0) & (row < H) & (column >= 0) & (column < W)

@@ -19,7 +19,7 @@ import numpy as np
 from minicnn import data, random
 from minicnn import functional as F
 from minicnn.autograd import Tensor
-from minicnn.data import ArrayDataset, Loader
+from minicnn.data import ArrayDataset, DeviceLoader, Loader, device_loader
 from minicnn.errors import CheckpointError, ConfigError
 from minicnn.nn import Module
 from minicnn.training.build import (
@@ -50,7 +50,9 @@ class Run:
     """Everything that one training run consists of, built from its settings.
 
     config : the settings; folder : the run folder; callbacks : more of them for the trainer.
-    Selects the backend and the number of threads for the process and seeds `minicnn.random`.
+    Selects the backend and the number of threads for the process and seeds `minicnn.random`. With a
+    backend of a GPU the model lives there, and so do the images where `DeviceLoader` can make their
+    batches; otherwise ``batches_fault`` says why the CPU makes them.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Run:
         self.classes = dataset.classes
         self.picture_shape = dataset.image_shape
         self.image_shape = input_shape(dataset.image_shape, config)
-        self.train, self.validation = self._loaders(dataset)
+        train, validation = self._loaders(dataset)
+        self.train, self.batches_fault = self._moved(train)
+        self.validation = validation and self._moved(validation)[0]
         self.epochs = total_epochs(config, len(self.train))
         self.model = create_model(
             config.model, self.classes, self.image_shape, config.preset, config.model_options
@@ -98,6 +102,13 @@ class Run:
         report = {"epoch": epoch, "test_loss": result.loss, "test_accuracy": result.accuracy}
         atomic_write(self.folder / "result.json", json.dumps(report, indent=2) + "\n")
         return result, epoch
+
+    def _moved(self, loader: Loader) -> tuple[Loader | DeviceLoader, str | None]:
+        """The loader, on a GPU where that is the backend's device, or why it is not there."""
+        if registry.load(self.config.backend).device == "cpu":
+            return loader, None
+        reason = device_loader.fault(loader)
+        return (DeviceLoader(loader) if reason is None else loader), reason
 
     def _loaders(self, dataset: ArrayDataset) -> tuple[Loader, Loader | None]:
         config = self.config

@@ -16,7 +16,7 @@ import numpy as np
 from minicnn import functional as F
 from minicnn import random
 from minicnn.autograd import Tensor
-from minicnn.data import Loader
+from minicnn.data import DeviceLoader, Loader
 from minicnn.errors import ArgumentError, CheckpointError, MiniCNNError, NonFiniteError
 from minicnn.nn import Module
 from minicnn.nn._arrays import on_device
@@ -32,6 +32,8 @@ from minicnn.training.history import History
 from minicnn.training.metrics import RunningMean
 from minicnn.training.nonfinite import find_nonfinite
 from minicnn_kernels import registry
+
+Batches = Loader | DeviceLoader
 
 
 @dataclass
@@ -107,7 +109,7 @@ class Trainer:
         if graph:
             graphed.check(self)
 
-    def fit(self, train: Loader, validation: Loader | None = None, epochs: int = 10) -> History:
+    def fit(self, train: Batches, validation: Batches | None = None, epochs: int = 10) -> History:
         """Train until ``epochs`` epochs are done, those before a resume included.
 
         Ctrl-C ends the step that is running, lets the callbacks save, and raises
@@ -129,12 +131,12 @@ class Trainer:
                 self._tell("on_fit_end")
         return self.history
 
-    def evaluate(self, loader: Loader) -> Evaluation:
+    def evaluate(self, loader: Batches) -> Evaluation:
         """Measure the model on a data set, in eval mode."""
         return evaluate(self.model, loader, self.loss)
 
     def _run_epoch(
-        self, train: Loader, validation: Loader | None, interrupted: threading.Event
+        self, train: Batches, validation: Batches | None, interrupted: threading.Event
     ) -> None:
         started, done = time.perf_counter(), self.position.batch
         self._tell("on_epoch_begin")

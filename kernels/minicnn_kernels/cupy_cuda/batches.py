@@ -17,8 +17,8 @@ def gather_images(
     table: Array,
 ) -> Array:
     """See `Kernels.gather_images`."""
-    N, C, H, W = len(index), *images.shape[1:]
-    y = cupy.empty((N, C, *size), np.float32)
+    _, C, H, W = images.shape
+    y = cupy.empty((len(index), C, *size), np.float32)
     sizes = np.int64(y.size), C, H, W, *size, reflect
     arrays = images, index, placement, table, y
     launch(kernel("batches", "gather_images"), blocks(y.size), THREADS, *arrays, *sizes)

@@ -23,6 +23,7 @@ from minicnn_kernels.cupy_cuda import (
     adaptive_pooling,
     batch_norm,
     batch_norm_pool,
+    batches,
     columns,
     convolution,
     elementwise,
@@ -200,3 +201,6 @@ class CudaKernels(CupyKernels):
     rmsprop_step = launched(optimizers.rmsprop_step, 4, in_place=(0, 2, 3))
     squared_norm = launched(optimizers.squared_norm, 1)
     scale_by = launched(optimizers.scale_by, 1, in_place=(0,))
+
+    # Batches.
+    gather_images = launched(batches.gather_images, 0)
