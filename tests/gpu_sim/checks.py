@@ -98,7 +98,7 @@ def an_array_of_another_library_is_seen_by_its_address(kernels: Any) -> None:
 
 @check
 def the_same_sum_has_the_same_bits(kernels: Any) -> None:
-    x = np.random.default_rng(3).normal(size=(2, 2, 7, 9)).astype(np.float32)
+    x = np.random.default_rng(3).normal(size=(2, 1, 5, 7)).astype(np.float32)
     first, again = (kernels.batch_norm_statistics(x) for _ in range(2))
     np.testing.assert_array_equal(first, again)
 

@@ -115,8 +115,9 @@ FAULTS = {
     "channels beyond the last": Fault("lrn", "min(c + after + 1, C)):\n            total += x",
                                       "c + after + 1):\n            total += x",
                                       ("local_response_norm",)),
-    "not shifted by the maximum": Fault("softmax", "return largest, _over_row(total, True)",
-                                        "return ZERO, _over_row(total, True)", ("softmax",)),
+    "not shifted by the maximum": Fault(
+        "softmax", "total += math.exp(x[o, k, i] - largest)", "total += math.exp(x[o, k, i])",
+        ("softmax",)),
     "threads beyond the first are not added": Fault("softmax", "half = ROW // 2", "half = 0",
                                                     ("softmax",)),
     "rows of another axis": Fault("softmax", "cuda.blockIdx.x % x.shape[2]", "0",

@@ -62,7 +62,12 @@ def launch(kernel: Any, grid: Sequence[int] | int, block: Sequence[int] | int, *
     """
     grid = (grid,) if isinstance(grid, int) else tuple(grid)
     if 0 not in grid:
-        kernel[grid, block, _stream()](*map(argument, args))
+        start(kernel, grid, block, tuple(map(argument, args)))
+
+
+def start(kernel: Any, grid: Any, block: Any, args: tuple[Any, ...]) -> None:
+    """Start a kernel with arguments as Numba takes them."""
+    kernel[grid, block, _stream()](*args)
 
 
 def launch_for(count: int, kernel: Any, *args: Any) -> None:

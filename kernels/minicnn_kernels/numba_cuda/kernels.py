@@ -24,6 +24,7 @@ from minicnn_kernels.numba_cuda import (
     batch_norm,
     columns,
     convolution,
+    device,
     dropout,
     elementwise,
     lrn,
@@ -113,9 +114,17 @@ def _other_type(arrays: Iterable[Any]) -> str | None:
 
 
 def check_numba() -> None:
-    """Raise `BackendError` unless Numba can compile a kernel here and start it."""
+    """Raise `BackendError` unless Numba can start a kernel on the arrays of CuPy."""
     import cupy
 
+    on_host = getattr(cupy, "IS_STAND_IN", False)  # the tests' CuPy for machines without a GPU
+    if on_host != device.SIMULATED:
+        needed, cure = ("the CPU", "unset it") if device.SIMULATED else ("a GPU", "set it to 1")
+        raise BackendError(
+            f"use_backend: 'numba_cuda' cannot be used here: with NUMBA_ENABLE_CUDASIM="
+            f"{int(device.SIMULATED)} its kernels read the memory of {needed}, and the arrays of "
+            f"this CuPy are elsewhere; {cure}."
+        )
     try:
         elementwise.relu(cupy.zeros(1, np.float32))
     except Exception as error:

@@ -9,6 +9,9 @@ and there are as many blocks as rows.
 The row is shifted by its maximum, so that the largest exponential is 1 and none overflows. A NaN is
 no maximum (no comparison with it holds), but it reaches every number of its row through the sum.
 
+Kernels call `_over_row` themselves, not through another function: numba-cuda 0.30 links a function
+twice that a kernel reaches by two ways, and NVVM refuses to define its shared memory twice.
+
 A softmax may run along any axis. Seen as (outer, length, inner) every array has it in the middle,
 and neighbouring rows of blocks are then neighbours in memory too.
 """
@@ -112,22 +115,29 @@ def _over_row(value: float, is_sum: bool) -> float:
 
 
 @device_function
-def _largest_and_sum(x: Array, o: int, i: int) -> tuple[float, float]:
-    """The largest number of row (o, i), and the sum of exp(number - largest)."""
-    largest, total = LEAST, ZERO
+def _own_largest(x: Array, o: int, i: int) -> float:
+    """The largest of this thread's numbers of row (o, i)."""
+    largest = LEAST
     for k in range(cuda.threadIdx.x, x.shape[1], ROW):
         if x[o, k, i] > largest:
             largest = x[o, k, i]
-    largest = _over_row(largest, False)
+    return largest
+
+
+@device_function
+def _own_sum(x: Array, o: int, i: int, largest: float) -> float:
+    """The sum of exp(number - largest) over this thread's numbers of row (o, i)."""
+    total = ZERO
     for k in range(cuda.threadIdx.x, x.shape[1], ROW):
         total += math.exp(x[o, k, i] - largest)
-    return largest, _over_row(total, True)
+    return total
 
 
 @cuda.jit
 def _forward(x: Array, is_log: bool, y: Array) -> None:
     o, i = cuda.blockIdx.x // x.shape[2], cuda.blockIdx.x % x.shape[2]
-    largest, total = _largest_and_sum(x, o, i)
+    largest = _over_row(_own_largest(x, o, i), False)
+    total = _over_row(_own_sum(x, o, i, largest), True)
     for k in range(cuda.threadIdx.x, x.shape[1], ROW):
         shifted = x[o, k, i] - largest
         y[o, k, i] = shifted - math.log(total) if is_log else math.exp(shifted) / total
@@ -150,7 +160,8 @@ def _backward(gy: Array, y: Array, is_log: bool, gx: Array) -> None:
 @cuda.jit
 def _cross_entropy(x: Array, q: Array, loss: Array, p: Array) -> None:
     n = cuda.blockIdx.x
-    largest, total = _largest_and_sum(x, n, 0)
+    largest = _over_row(_own_largest(x, n, 0), False)
+    total = _over_row(_own_sum(x, n, 0, largest), True)
     missed = ZERO
     for k in range(cuda.threadIdx.x, x.shape[1], ROW):
         log_p = x[n, k, 0] - largest - math.log(total)
