@@ -10,6 +10,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 EXTRAS ?=
+# A second process keeps a second core busy where a test has one thread, such as the compiler's.
+TESTERS ?= 2
 ARGS   ?=
 
 comma  := ,
@@ -24,7 +26,7 @@ train: $(VENV)/.installed
 	$(BIN)/minicnn train $(ARGS)
 
 test: $(VENV)/.installed-test$(if $(EXTRAS),-$(EXTRAS))
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
 
 bench: $(VENV)/.installed-test-parity
 	$(BIN)/python benchmarks/kernels.py --results $(RESULTS)

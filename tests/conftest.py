@@ -39,6 +39,7 @@ collect_ignore = ["cuda_on_cpu"]
 
 FAULTS_PLANTED = pytest.StashKey[int]()
 FAULTS_CAUGHT = pytest.StashKey[int]()
+COUNTERS = {"planted": FAULTS_PLANTED, "caught": FAULTS_CAUGHT}
 
 
 def global_state() -> dict[str, object]:
@@ -128,9 +129,30 @@ def _parameters(item: pytest.Item) -> set[str]:
     return {p for p in call.params.values() if isinstance(p, str)} if call else set()
 
 
+def pytest_sessionfinish(session):
+    """A process of several tells the one that started it what it has counted."""
+    if hasattr(session.config, "workeroutput"):
+        for name, key in COUNTERS.items():
+            session.config.workeroutput[name] = session.config.stash.get(key, 0)
+
+
+class SeveralProcesses:
+    """What the process that started others does when one of them has ended."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node):
+        for name, key in COUNTERS.items():
+            counted = getattr(node, "workeroutput", {}).get(name, 0)
+            node.config.stash[key] = node.config.stash.get(key, 0) + counted
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(SeveralProcesses())
+
+
 def pytest_terminal_summary(terminalreporter, config):
     for reason in config.stash.get(LEFT_OUT, []):
         terminalreporter.write_line(f"left out: {reason}")
-    planted, caught = config.stash.get(FAULTS_PLANTED, 0), config.stash.get(FAULTS_CAUGHT, 0)
+    planted, caught = (config.stash.get(key, 0) for key in COUNTERS.values())
     if planted:
         terminalreporter.write_line(f"{planted} planted faults, {caught} caught")
