@@ -58,7 +58,10 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
 
 def apart(options: argparse.Namespace, arguments: list[str]) -> int:
     """Run each stage in a process of its own; -> how many failed."""
-    others = [a for a in arguments if a not in STAGES]
+    before = [None, *arguments]
+    others = [
+        a for a, b in zip(arguments, before, strict=False) if a not in STAGES or b == "--only"
+    ]
     failed = 0
     for stage in options.stages:
         print(f"\n=== {stage}", flush=True)

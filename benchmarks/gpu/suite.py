@@ -26,6 +26,7 @@ from minicnn_kernels import registry
 ROOT = Path(__file__).parents[2]
 TOOLS = ("memcheck", "racecheck", "initcheck")
 SANITIZED = "relu or max_pool2d or cross_entropy or conv2d_relu"  # a few specs, every family
+SPECS = "tests/test_ops.py"
 QUICK = "test_spec and relu and float32"
 SHARE = 0.6  # of the stage's time that the tests may take
 
@@ -42,9 +43,8 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     yield from _sanitized(options, usable[:1])
 
 
-def _pytest(options: argparse.Namespace, text: str) -> list[str]:
-    chosen = options.only or text
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests"]
+def _pytest(path: str, chosen: str) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", path]
     return [*command, "-k", chosen] if chosen else command
 
 
@@ -61,8 +61,9 @@ def _environment(options: argparse.Namespace, sets: str) -> dict[str, str]:
 
 
 def _start(name: str, options: argparse.Namespace, folder: Path) -> subprocess.Popen[str]:
-    text = QUICK if options.quick else ""
-    command = [*_pytest(options, text), f"--junitxml={folder / (name or 'rest')}.xml"]
+    path, text = (SPECS, QUICK) if options.quick else ("tests", "")
+    command = _pytest(path, options.only or text)
+    command.append(f"--junitxml={folder / (name or 'rest')}.xml")
     with open(folder / f"{name or 'rest'}.log", "w") as log:
         return subprocess.Popen(
             command, cwd=ROOT, env=_environment(options, name), stdout=log,
@@ -119,7 +120,7 @@ def _sanitized(options: argparse.Namespace, sets: list[str]) -> Iterator[Row]:
         if left < 20:
             yield {"section": "compute-sanitizer", "tool": name, "outcome": "not reached"}
             continue
-        command = [tool, "--tool", name, "--error-exitcode", "99", *_pytest(options, text)]
+        command = [tool, "--tool", name, "--error-exitcode", "99", *_pytest(SPECS, text)]
         started = time.monotonic()
         row: Row = {"section": "compute-sanitizer", "tool": name}
         try:
