@@ -99,6 +99,8 @@ def _imports(path: Path) -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add((node.module or "").partition(".")[0])
+            if (node.module or "").startswith("minicnn_kernels.numba_cpu"):
+                found.add("numba")
     return found
 
 

@@ -32,7 +32,6 @@ extern "C" __global__ void spin(unsigned long long nanoseconds) {
 #endif
 }
 """
-WARM_UP = 2  # calls: the first compiles
 CHUNK = 8  # calls behind one spinning kernel; a queue holds about a thousand launches
 LONGEST_HOLD = 0.2  # seconds
 CACHE_BYTES = 64 * 10**6  # more than the L2 of the largest device so far
@@ -86,18 +85,21 @@ def times(call: Callable[[int], Any], repeats: int, seconds: float = float("inf"
 
     Fewer than ``repeats`` where they would take longer than ``seconds`` together.
     """
-    for i in range(WARM_UP):
-        call(i)
+    call(0)  # the first call compiles
     synchronize()
     started = time.perf_counter()
-    for i in range(CHUNK):
+    call(1)
+    synchronize()
+    chunk = max(1, min(CHUNK, int(LONGEST_HOLD / (time.perf_counter() - started))))
+    started = time.perf_counter()
+    for i in range(chunk):
         call(i)
     ahead = time.perf_counter() - started
     synchronize()
     started = time.perf_counter()
     taken: list[float] = []
     while len(taken) < repeats:
-        taken += _chunk(call, len(taken), min(CHUNK, repeats - len(taken)), ahead)
+        taken += _chunk(call, len(taken), min(chunk, repeats - len(taken)), ahead)
         if time.perf_counter() - started > seconds:
             break
     return taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from minicnn_kernels.geometry import Window2d
 Make = Callable[[Any, np.random.Generator], tuple[Any, ...]]  # takes xp and a generator
 
 EPS = 1e-5
+PERIOD = 4_194_301  # a prime, so that no row repeats another
 #: name, N, C, H, F, kernel, stride: 3x3 layers at three batches, then layers that exist
 SQUARE = ((1, 28, 32), (32, 28, 64), (64, 14, 128), (64, 32, 64), (256, 16, 256))
 BATCHES = (64, 512, 2000)
@@ -33,6 +35,7 @@ MAPS = {
 }
 PARAMETERS = {"resnet50": [(256, 64, 3, 3)] * 20 + [(512, 512, 3, 3)] * 8 + [(64,)] * 60}
 ROWS = {"1000 classes": (4096, 1000)}
+PICTURES = {"cifar-10, batch 8192": (8192, 3, 32, 32)}
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,20 @@ def arrays(values: Any) -> Iterator[Any]:
 
 
 def normal(*shapes: tuple[int, ...]) -> Make:
-    """Normally distributed float32 maps."""
-    return lambda xp, rng: tuple(
-        xp.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes
-    )
+    """Normally distributed float32 maps; those of a hundred million numbers repeat some."""
+
+    def make(xp: Any, rng: np.random.Generator) -> tuple[Any, ...]:
+        return tuple(_filled(xp, rng, shape) for shape in shapes)
+
+    return make
+
+
+def _filled(xp: Any, rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    flat = xp.empty(math.prod(shape), np.float32)
+    drawn = xp.asarray(rng.standard_normal(min(flat.size, PERIOD), np.float32))
+    for start in range(0, flat.size, PERIOD):
+        flat[start : start + PERIOD] = drawn[: flat.size - start]
+    return flat.reshape(shape)
 
 
 def cases(quick: bool) -> Iterator[Case]:
@@ -92,6 +105,8 @@ def cases(quick: bool) -> Iterator[Case]:
         yield from _steps(name, [shrink(*shape) for shape in shapes[:: 29 if quick else 1]])
     for name, shape in ROWS.items():
         yield from _losses(name, *shrink(*shape))
+    for name, shape in PICTURES.items():
+        yield _gathering(name, *shrink(*shape))
 
 
 def _tiny(*sizes: int) -> tuple[int, ...]:
@@ -214,3 +229,18 @@ def _losses(name: str, N: int, K: int) -> Iterator[Case]:
     yield Case("softmax", name, _with(normal((N, K)), 1), 0, K)
     yield Case("softmax_cross_entropy", name, targets, 0, K)
     yield Case("softmax_cross_entropy_grad", name, probabilities, 0, K)
+
+
+def _gathering(name: str, N: int, C: int, H: int, W: int) -> Case:
+    """The pictures of a batch, moved and mirrored, out of as many bytes; each is read once."""
+
+    def make(xp: Any, rng: np.random.Generator) -> tuple[Any, ...]:
+        images = rng.integers(0, 256, (N, C, H, W), np.uint8)
+        mirrored = rng.integers(0, 2, N)
+        top, step = rng.integers(-2, 3, N), 1 - 2 * mirrored
+        placement = np.stack([top, (W - 1) * mirrored, step], axis=1).astype(np.int32)
+        table = rng.standard_normal((C, 256), np.float32)
+        moved = (xp.asarray(a) for a in (images, rng.permutation(N), placement))
+        return *moved, (H, W), False, xp.asarray(table)
+
+    return Case("gather_images", name, make, terms=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -46,17 +45,19 @@ def set_tf32(torch: Any, allowed: bool) -> dict[str, Any]:
     }
 
 
-def median(torch: Any, call: Callable[[int], Any], repeats: int, seconds: float = 1e9) -> float:
-    """Median seconds of a call, by the clock of our own kernels: both use the default stream."""
+def times(
+    torch: Any, call: Callable[[int], Any], repeats: int, seconds: float = float("inf")
+) -> list[float]:
+    """Seconds of each call, by the clock of our own kernels: both use the default stream."""
     if device(torch) == "cuda":
-        return our_device.median(call, repeats, seconds)
+        return our_device.times(call, repeats, seconds)
     call(0)
     taken = []
     for i in range(repeats):
         started = time.perf_counter()
         call(i)
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+    return taken
 
 
 def tensor(torch: Any, array: Any) -> Any:
