@@ -40,6 +40,7 @@ collect_ignore = ["cuda_on_cpu"]
 FAULTS_PLANTED = pytest.StashKey[int]()
 FAULTS_CAUGHT = pytest.StashKey[int]()
 COUNTERS = {"planted": FAULTS_PLANTED, "caught": FAULTS_CAUGHT}
+RAN_ON_CPU = pytest.StashKey[list[str]]()
 
 
 def global_state() -> dict[str, object]:
@@ -116,13 +117,17 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """With MINICNN_TEST_SETS: of the tests of a device set, only those of the sets named there."""
+    """With MINICNN_TEST_SETS: the tests of the device sets named there; without names, the rest."""
     if TEST_SETS is None:
         return
     on_device = {n for n in registry.names() if registry._find(n).device != "cpu"}
-    unwanted = on_device - set(TEST_SETS.split())
-    chosen = [item for item in items if not unwanted.intersection(_parameters(item))]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    wanted = set(TEST_SETS.split())
+    chosen, others = [], []
+    for item in items:
+        sets = on_device & _parameters(item)
+        fits = bool(sets) and sets <= wanted if wanted else not sets
+        (chosen if fits else others).append(item)
+    config.hook.pytest_deselected(items=others)
     items[:] = chosen
 
 
@@ -158,3 +163,5 @@ def pytest_terminal_summary(terminalreporter, config):
     planted, caught = (config.stash.get(key, 0) for key in COUNTERS.values())
     if planted:
         terminalreporter.write_line(f"{planted} planted faults, {caught} caught")
+    if ran := config.stash.get(RAN_ON_CPU, []):
+        terminalreporter.write_line(f"tests on the stand-in for CuPy: {', '.join(ran)}")

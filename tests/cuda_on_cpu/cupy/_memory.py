@@ -55,12 +55,13 @@ class Block:
 
     def reserve(self, requested: int) -> None:
         """Hand out the first ``requested`` bytes, poisoned."""
+        if SANITIZE:
+            _mark(self.ptr - ZONE, self.size + 2 * ZONE, allowed=True)
         if requested != self.requested:
             self.requested = requested
             self.bytes[...] = POISON
             self.bytes[requested:] = PATTERN
         if SANITIZE:
-            _mark(self.ptr, requested, allowed=True)
             for first, zone in self._zones():
                 _mark(self.ptr + first, zone.size, allowed=False)
 

@@ -149,7 +149,7 @@ class RawKernel:
         if form.startswith("*"):
             return ctypes.c_void_p(_address(where, form[1:], value))
         if form.startswith("s"):
-            if not isinstance(value, (np.ndarray, np.void)) or value.size != 1:
+            if not isinstance(value, np.ndarray) or value.size != 1:
                 raise TypeError(f"{where} must be one element of a structured array")
             raw = value.tobytes()
         else:
