@@ -28,7 +28,7 @@ def write(target: Array, values: np.ndarray) -> None:
     if registry.device_of(target) == "cpu":
         target[...] = values
     else:
-        target.set(np.ascontiguousarray(values, target.dtype))
+        target.set(np.asarray(values, target.dtype, order="C"))
 
 
 def on_device(array: Array, device: str) -> Array:

@@ -50,6 +50,7 @@ from minicnn import random
 from minicnn.errors import CaptureError
 from minicnn.optim.lr_scheduler import ReduceLROnPlateau
 from minicnn_kernels import registry
+from minicnn_kernels.precision import tf32_allowed
 
 if TYPE_CHECKING:
     from minicnn.training.trainer import Trainer
@@ -286,6 +287,6 @@ def _circumstances(trainer: Trainer, batches: Sequence[Batch]) -> dict[str, Any]
             {name: value for name, value in group.items() if name not in ("params", "lr")}
             for group in optimizer.param_groups
         ],
-        "kernels": registry.kernels("cuda"),
+        "kernels": (registry.kernels("cuda"), tf32_allowed()),
         "loss": (trainer.loss, trainer.clip_norm),
     }
