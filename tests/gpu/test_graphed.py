@@ -271,12 +271,15 @@ class Sending(nn.Module):
     ],
 )
 def test_layers_that_decide_on_the_cpu_are_refused(layer, message):
+    states = []
+    watch = Watch(lambda trainer, images: states.append(outcome(trainer)))
     model = network()
     model.append(layer())
+    one = trainer("cuda", "adam", model=model, graph=True, callbacks=(watch,))
     with pytest.raises(CaptureError, match=message):
-        trained(graph=True, model=model)
-    assert random.next_key() > 0
-    assert trained(model=network(), epochs=1).position.step == 13  # everything is as before
+        one.fit(loader(25), epochs=1)
+    assert len(states) == 2
+    assert outcome(one) == states[-1]  # the steps that were not captured have not happened
 
 
 def test_the_cpu_is_refused():

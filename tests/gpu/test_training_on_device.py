@@ -126,7 +126,7 @@ def test_cross_entropy_takes_labels_from_either_side(backend, weight, smoothing)
 def test_a_loss_that_is_no_number_names_the_layer(backend):
     broken = trainer("cuda")
     next(broken.model.parameters()).array[...] = np.inf
-    with pytest.raises(NonFiniteError, match="the parameter 0.weight holds non-finite values"):
+    with pytest.raises(NonFiniteError, match=r"the parameter 0\.weight holds non-finite values"):
         broken.fit(loader(), epochs=1)
 
 
