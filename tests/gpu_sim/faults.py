@@ -1,4 +1,4 @@
-"""Planted faults: the text of a module with one expression changed, and the cases to notice it.
+"""Planted faults: a module with one expression changed, and the cases and checks to notice it.
 
 A missing barrier is not among them. The simulator runs the threads of a block one after another
 from barrier to barrier, in an order that hides most races; the C++ twins of these kernels are run
@@ -112,9 +112,10 @@ FAULTS = {
     "the window of channels is not mirrored": Fault(
         "lrn", "before, after = (size - 1) // 2, size // 2", "before, after = size // 2, "
         "(size - 1) // 2", ("local_response_norm_grad",)),
-    "channels beyond the last": Fault("lrn", "min(c + after + 1, C)):\n            total += x",
-                                      "c + after + 1):\n            total += x",
-                                      ("local_response_norm",)),
+    "channels beyond the last": Fault(
+        "lrn", "if 0 <= d < C:\n                total += x",
+        "if 0 <= d:\n                total += x",
+        ("local_response_norm",)),
     "not shifted by the maximum": Fault(
         "softmax", "total += math.exp(x[o, k, i] - largest)", "total += math.exp(x[o, k, i])",
         ("softmax",)),
@@ -131,10 +132,17 @@ FAULTS = {
         "    tensor = 0\n    p, g, v = ", ("sgd_step",)),
     "the second launch repeats the first": Fault(
         "device", "arrays[first : first + AT_ONCE]", "arrays[:AT_ONCE]", ("sgd_step",)),
+    "a number copied at the capture": Fault(
+        "device", "return value.reshape(1)", "return xp.full(1, float(value), dtype)",
+        ("numbers stay where they are",)),
+    "strides ignored": Fault(
+        "device", "np.ndarray(shape, number, memory, strides=strides)",
+        "np.ndarray(shape, number, memory)",
+        ("an array of another library is seen by its address",)),
     "Nesterov's step without its look ahead": Fault(
         "optimizers", "d + momentum * v[i] if nesterov else v[i]", "v[i]",
         ("sgd_step: nesterov",)),
-    "Adam starts anew each step": Fault("optimizers", "beta2 ** step[0]", "beta2",
+    "Adam starts anew each step": Fault("optimizers", "math.pow(beta2, step[0])", "beta2",
                                         ("adam_step",)),
     "decay in the gradient too": Fault("optimizers", "if decoupled or weight_decay == ZERO",
                                        "if weight_decay == ZERO", ("adam_step: decoupled",)),
