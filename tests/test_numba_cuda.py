@@ -20,6 +20,7 @@ from gpu_sim.faults import FAULTS
 
 TESTS = Path(__file__).parent
 SET = TESTS.parent / "kernels" / "minicnn_kernels" / "numba_cuda"
+STAND_IN = TESTS / "cuda_on_cpu"
 
 # Kernels whose float64 is meant: sums end in it, and numbers that change with the steps come in it.
 WIDE = {
@@ -54,6 +55,11 @@ def broken():
 
 
 @pytest.fixture(scope="module")
+def over_the_stand_in():
+    return said("stand_in", path=[STAND_IN], NUMBA_ENABLE_CUDASIM="1")
+
+
+@pytest.fixture(scope="module")
 def compiled():
     found = said("ptx", NUMBA_ENABLE_CUDASIM="0")
     if isinstance(found, str):
@@ -72,6 +78,41 @@ def test_a_planted_fault_is_noticed(broken, name, request):
     stash[FAULTS_PLANTED] = stash.get(FAULTS_PLANTED, 0) + 1
     assert broken[name] is not None
     stash[FAULTS_CAUGHT] = stash.get(FAULTS_CAUGHT, 0) + 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "results_are_arrays_of_cupy",
+        "the_rest_is_computed_by_cupy",
+        "a_captured_step_reads_its_numbers_anew",
+    ],
+)
+def test_over_the_stand_in_for_cupy(over_the_stand_in, name):
+    assert over_the_stand_in[name] is None
+
+
+@pytest.mark.parametrize("simulated", ["0", "1"])
+def test_numba_does_not_touch_memory_of_another_kind(simulated):
+    code = f"""if True:
+        import cupy, minicnn_kernels.registry as registry
+        cupy.IS_STAND_IN = {simulated} == 0  # as though the arrays were elsewhere
+        print(registry.availability()["numba_cuda"])"""
+    folders = STAND_IN, TESTS.parent / "kernels"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, folders)),
+            "NUMBA_ENABLE_CUDASIM": simulated,
+        },
+        check=True,
+    )
+    cure = {"0": "set it to 1", "1": "unset it"}[simulated]
+    assert f"NUMBA_ENABLE_CUDASIM={simulated} its kernels read the memory of" in done.stdout
+    assert done.stdout.strip().endswith(f"{cure}.")
 
 
 def test_every_primitive_of_the_set_has_a_case():
@@ -97,10 +138,11 @@ def test_every_kernel_compiles_for_hopper(compiled):
         assert all(text["target"] == ["sm_90"] for text in texts)
 
 
-@pytest.mark.parametrize("name", sorted(kernels_on_disk()))
-def test_float32_stays_float32(compiled, name):
-    wide = [text["wide"] for text in compiled[name] if text["wide"]]
-    assert bool(wide) == (name in WIDE), wide
+def test_float32_stays_float32(compiled):
+    wide = {
+        name: text["wide"] for name, texts in compiled.items() for text in texts if text["wide"]
+    }
+    assert set(wide) == WIDE, wide
 
 
 def test_no_sum_depends_on_the_order_of_atomics(compiled):

@@ -58,7 +58,7 @@ class Numbers:
 
     def lists(self, count: int) -> list[list[np.ndarray]]:
         """Lists of 18 tensors (more than one launch takes), one of them long, one empty."""
-        shapes = [(3, 5), (70,), (0,), ()] + [(i,) for i in range(1, 15)]
+        shapes = [(3, 5), (40,), (0,), ()] + [(i,) for i in range(1, 15)]
         return [[self.positive(*shape) for shape in shapes] for _ in range(count)]
 
 

@@ -11,6 +11,7 @@ import importlib
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def check(found: Kernels, case: Case) -> None:
         assert_close(ours, theirs, terms=case.terms, condition=case.condition)
 
 
-def verdict(run: Any) -> str | None:
+def verdict(run: Callable[[], None]) -> str | None:
     """None, or in words what was found wrong."""
     try:
         run()
@@ -80,11 +81,14 @@ def verdict(run: Any) -> str | None:
     return None
 
 
-def run_cases() -> dict[str, str | None]:
-    found = kernels()
+def all_runs(found: Kernels) -> dict[str, Callable[[], None]]:
+    """Everything to try with a kernel set, by name."""
     runs = {name: functools.partial(check, found, case) for name, case in CASES.items()}
-    runs |= {name: functools.partial(test, found) for name, test in CHECKS.items()}
-    return {name: verdict(run) for name, run in runs.items()}
+    return runs | {name: functools.partial(test, found) for name, test in CHECKS.items()}
+
+
+def run_cases() -> dict[str, str | None]:
+    return {name: verdict(run) for name, run in all_runs(kernels()).items()}
 
 
 def run_faults() -> dict[str, str | None]:
@@ -92,9 +96,8 @@ def run_faults() -> dict[str, str | None]:
     verdicts: dict[str, str | None] = {}
     for name, fault in FAULTS.items():
         with plant(fault):
-            said = map(
-                verdict, [functools.partial(check, kernels(), CASES[c]) for c in fault.cases]
-            )
+            runs = all_runs(kernels())
+            said = [verdict(runs[case]) for case in fault.cases]
             verdicts[name] = next((words for words in said if words is not None), None)
     return verdicts
 

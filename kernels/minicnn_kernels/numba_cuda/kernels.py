@@ -36,10 +36,7 @@ from minicnn_kernels.numba_cuda import linear as fully_connected
 from minicnn_kernels.numba_cuda import softmax as rows
 from minicnn_kernels.reference import Kernels, Key
 
-CURE = (
-    "install numba-cuda for the CUDA version of the driver: "
-    'pip install "numba-cuda[cu13]" or "numba-cuda[cu12]"'
-)
+CURE = 'install minicnn with the extra "gpu-numba", or numba-cuda for the CUDA of the driver'
 
 Arguments = Sequence[Any]
 

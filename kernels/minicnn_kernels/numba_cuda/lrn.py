@@ -12,6 +12,8 @@ the first launch is the barrier between them.
 
 from __future__ import annotations
 
+import math
+
 from numba import cuda
 
 from minicnn_kernels.numba_cuda.device import ZERO, Array, channels, empty, launch_for
@@ -48,11 +50,12 @@ def _forward(
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
         n, c, cell = i // (C * cells), i // cells % C, i % cells
         total = ZERO
-        for d in range(max(c - before, 0), min(c + after + 1, C)):
-            total += x[n, d, cell] * x[n, d, cell]
+        for d in range(c - before, c + after + 1):
+            if 0 <= d < C:
+                total += x[n, d, cell] * x[n, d, cell]
         divisor = k + alpha * total
         s[n, c, cell] = divisor
-        y[n, c, cell] = x[n, c, cell] / divisor**beta
+        y[n, c, cell] = x[n, c, cell] / math.pow(divisor, beta)
 
 
 @cuda.jit
@@ -61,7 +64,7 @@ def _terms(gy: Array, x: Array, s: Array, beta: float, direct: Array, inner: Arr
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
         n, c, cell = i // (C * cells), i // cells % C, i % cells
         divisor = s[n, c, cell]
-        value = gy[n, c, cell] / divisor**beta
+        value = gy[n, c, cell] / math.pow(divisor, beta)
         direct[n, c, cell] = value
         inner[n, c, cell] = value * x[n, c, cell] / divisor
 
@@ -74,6 +77,7 @@ def _gather(
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
         n, c, cell = i // (C * cells), i // cells % C, i % cells
         total = ZERO
-        for d in range(max(c - before, 0), min(c + after + 1, C)):
-            total += inner[n, d, cell]
+        for d in range(c - before, c + after + 1):
+            if 0 <= d < C:
+                total += inner[n, d, cell]
         gx[n, c, cell] = direct[n, c, cell] - twice * x[n, c, cell] * total

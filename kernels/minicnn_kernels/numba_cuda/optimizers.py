@@ -105,8 +105,8 @@ def _adam(
 ) -> None:  # fmt: skip
     rates = cuda.shared.array(3, float32)
     if cuda.threadIdx.x == 0:
-        rates[0] = lr[0] / (float64(1) - beta1 ** step[0])
-        rates[1] = float64(1) - beta2 ** step[0]
+        rates[0] = lr[0] / (float64(1) - math.pow(beta1, step[0]))
+        rates[1] = float64(1) - math.pow(beta2, step[0])
         rates[2] = float64(1) - lr[0] * weight_decay if decoupled else float64(1)
     cuda.syncthreads()
     rate, correction, shrink = rates[0], rates[1], rates[2]
