@@ -297,7 +297,10 @@ def apply(op: Op, *arguments: Any) -> Tensor:
     op.needs = tuple(grad_enabled and isinstance(a, Tensor) and a.requires_grad for a in arguments)
     k = registry.kernels_for(op.name, arrays)
     check_dtypes(op.name, op.forward, arrays)
-    result = Tensor(op.forward(k, *arrays))
+    try:
+        result = Tensor(op.forward(k, *arrays))
+    except MemoryError as error:
+        raise registry.out_of_memory(op.name, error) from error
     if any(op.needs):
         op.parents = tuple(
             (a.op or a) if needed else None for a, needed in zip(arguments, op.needs, strict=True)
@@ -354,7 +357,10 @@ def _step(op: Op, gy: Array) -> list[tuple[Op | Tensor, Array, bool]]:
     if op.retain is not None and (tensor := op.retain()) is not None:
         tensor.grad = gy.copy()
     saved = op.saved
-    results = op.backward(op.k, gy)
+    try:
+        results = op.backward(op.k, gy)
+    except MemoryError as error:
+        raise registry.out_of_memory(f"backward of {op.name}", error) from error
     results = results if isinstance(results, tuple) else (results,)
     if len(results) != len(op.parents):
         raise GraphError(

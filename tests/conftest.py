@@ -16,6 +16,7 @@ collect_ignore = ["cuda_on_cpu"]
 
 FAULTS_PLANTED = pytest.StashKey[int]()
 FAULTS_CAUGHT = pytest.StashKey[int]()
+RAN_ON_CPU = pytest.StashKey[list[str]]()
 
 
 def global_state() -> dict[str, object]:
@@ -73,3 +74,5 @@ def pytest_terminal_summary(terminalreporter, config):
     planted, caught = config.stash.get(FAULTS_PLANTED, 0), config.stash.get(FAULTS_CAUGHT, 0)
     if planted:
         terminalreporter.write_line(f"{planted} planted faults, {caught} caught")
+    if ran := config.stash.get(RAN_ON_CPU, []):
+        terminalreporter.write_line(f"tests on the stand-in for CuPy: {', '.join(ran)}")

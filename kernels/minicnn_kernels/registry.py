@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn_kernels.errors import BackendError, DeviceError, nearest
+from minicnn_kernels.errors import BackendError, DeviceError, MiniCNNError, nearest
 from minicnn_kernels.reference import PRIMITIVES, Kernels
 from minicnn_kernels.threads import give_threads_to_blas
 
@@ -223,6 +223,15 @@ def _foreign_device(array: Any) -> str:
     raise DeviceError(
         f"minicnn cannot use an array of type {type(array).__name__}; convert it to NumPy or CuPy."
     )
+
+
+def out_of_memory(caller: str, error: MemoryError) -> MemoryError:
+    """A GPU's error of that kind in words that help, to be raised from it; others as they are."""
+    if "cupy" not in sys.modules or isinstance(error, MiniCNNError):
+        return error
+    from minicnn_kernels.cupy_probe import out_of_memory as explained
+
+    return explained(caller, error)
 
 
 def describe() -> str:

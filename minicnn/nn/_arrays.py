@@ -35,7 +35,12 @@ def on_device(array: Array, device: str) -> Array:
     """The array itself where it is on ``device`` already, otherwise a copy there."""
     if registry.device_of(array) == device:
         return array
-    return array.get() if device == "cpu" else registry.kernels(device).xp.asarray(array)
+    if device == "cpu":
+        return array.get()
+    try:
+        return registry.kernels(device).xp.asarray(array)
+    except MemoryError as error:
+        raise registry.out_of_memory(f"moving an array {array.shape}", error) from error
 
 
 def check_device(device: str, caller: str) -> str:

@@ -398,9 +398,7 @@ def _masks() -> list[Case]:
                 Case("dropout", f"{shape} by {unit}, p {p}",
                      lambda r, s=shape, u=unit, p=p: (normal(r, *s), p, huge, u))
             )  # fmt: skip
-    cases.append(
-        Case("dropout", "key on the device", lambda r: (broken(r, 50), 0.5, Scalar(9), 1))
-    )
+    cases.append(Case("dropout", "key on the device", lambda r: (broken(r, 50), 0.5, Scalar(9), 1)))
     return cases
 
 

@@ -23,6 +23,7 @@ from minicnn_kernels.cupy_cuda import (
     adaptive_pooling,
     batch_norm,
     batch_norm_pool,
+    batches,
     columns,
     convolution,
     elementwise,
@@ -126,6 +127,7 @@ class CudaKernels(CupyKernels):
     """Primitives as CUDA C++, the rest as CuPy array code."""
 
     name = "cupy_cuda"
+    capture_fault = ""
 
     # Convolution and products.
     im2col = launched(columns.im2col, 1)
@@ -199,3 +201,6 @@ class CudaKernels(CupyKernels):
     rmsprop_step = launched(optimizers.rmsprop_step, 4, in_place=(0, 2, 3))
     squared_norm = launched(optimizers.squared_norm, 1)
     scale_by = launched(optimizers.scale_by, 1, in_place=(0,))
+
+    # Batches.
+    gather_images = launched(batches.gather_images, 0)

@@ -9,3 +9,4 @@ class NumbaCudaKernels(CupyKernels):
     """Primitives in Numba CUDA, the rest as CuPy array code."""
 
     name = "numba_cuda"
+    capture_fault = ""
