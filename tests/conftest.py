@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import minicnn
-from minicnn_kernels import algorithms, registry
+from minicnn_kernels import algorithms, precision, registry
 
 # What a checkout on a GPU machine, used without being installed, may lack. Test files that import
 # one of them are then left out, by name.
@@ -50,6 +50,7 @@ def global_state() -> dict[str, object]:
         "strict mode": registry.load("numpy").strict,
         "grad mode": minicnn.is_grad_enabled(),
         "direct convolution": algorithms.is_direct(),
+        "TF32": precision.tf32_allowed(),
         "number of threads": minicnn.get_num_threads(),
     }
 
@@ -57,6 +58,7 @@ def global_state() -> dict[str, object]:
 def restore(state: dict[str, object]) -> None:
     minicnn.use_backend(str(state["kernel set"]), strict=bool(state["strict mode"]))
     minicnn.direct_convolution(bool(state["direct convolution"]))
+    minicnn.allow_tf32(bool(state["TF32"]))
     minicnn.autograd._thread.grad_enabled = bool(state["grad mode"])
     if minicnn.get_num_threads() != state["number of threads"]:
         minicnn.set_num_threads(int(str(state["number of threads"])))

@@ -24,7 +24,7 @@ template <class Place, int ROWS, bool BY_ROWS, int VEC>
 __device__ __forceinline__ void load(float* to, const float* __restrict__ from, int r0, int k0,
                                      int rows, int depth, int stride) {
     constexpr int ALONG = (BY_ROWS ? BK : ROWS) / VEC, COUNT = ALONG * (BY_ROWS ? ROWS : BK);
-#pragma unroll (TF32 ? COUNT : 1)  // strict float32 needs the registers for its sums
+#pragma unroll
     for (int i = threadIdx.x; i < COUNT; i += THREADS) {
         const int along = i % ALONG * VEC, across = i / ALONG;
         const int r = BY_ROWS ? across : along, k = BY_ROWS ? along : across;
@@ -35,7 +35,10 @@ __device__ __forceinline__ void load(float* to, const float* __restrict__ from, 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+// Strict float32 keeps 64 sums beside the addresses of two matrices: more than 128 registers.
+constexpr int BLOCKS = TF32 ? RESIDENT : RESIDENT / 2;
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     gemm(const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias,
          float* __restrict__ c, Sizes s) {
     extern __shared__ __align__(16) float shared[];
