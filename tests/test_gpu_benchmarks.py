@@ -110,6 +110,34 @@ def test_a_wrong_kernel_is_named_and_not_timed(tmp_path):
     assert all("is off by" in row["error"] and "microseconds" not in row for row in rows)
 
 
+JUDGED = """
+import sys, types
+sys.path[:0] = ["benchmarks/gpu", "benchmarks", "benchmarks/peers"]
+import races
+options = types.SimpleNamespace(no_tf32=False, quick=True)
+race = races.Race(races.Work("notes_cnn", 128), None, options)
+assert race._disagreement([2.0, 1.0], [2.001, 1.0]) is None
+assert "losses differ by 0.5" in race._disagreement([2.0, 1.0], [2.0, 1.5])
+assert race._disagreement([float("nan")], [2.0])
+times = {"minicnn": 9.0, "minicnn, CUDA graph": 2.0, "torch": 6.5, "torch, CUDA graph": 1.0}
+rows = list(races.bars(race.work, {k: {"milliseconds": v} for k, v in times.items()}))
+assert [(r["ratio"], r["outcome"]) for r in rows] == [(3.25, "pass"), (0.5, "short")], rows
+"""
+
+
+@needs_compiler
+def test_other_losses_are_an_error_and_bars_are_compared_with_ratios():
+    done = on_stand_in("-c", JUDGED)
+    assert done.returncode == 0, done.stderr
+
+
+def test_examples_in_the_sheet():
+    env = environment(ROOT / "benchmarks")
+    command = [sys.executable, "-m", "doctest", "benchmarks/gpu/sheet.py"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_without_a_device_nothing_is_measured(tmp_path):
     (tmp_path / "cupy.py").write_text("def is_available():\n    return False\n")
     done = subprocess.run(
