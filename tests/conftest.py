@@ -12,6 +12,8 @@ import pytest
 import minicnn
 from minicnn_kernels import algorithms, precision, registry
 
+precision.allow_tf32(False)  # float32 is what tolerances are computed for; tests of TF32 allow it
+
 # What a checkout on a GPU machine, used without being installed, may lack. Test files that import
 # one of them are then left out, by name.
 OPTIONAL = (
