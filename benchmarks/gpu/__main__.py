@@ -28,6 +28,7 @@ sys.path.insert(2, str(HERE.parent / "peers"))  # task.py
 os.environ.setdefault("MINICNN_BACKEND", "numpy")  # on the CPU there is nothing to compile then
 
 from minicnn.cli import Parser  # noqa: E402
+from minicnn_kernels.precision import allow_tf32  # noqa: E402
 
 STAGES = ("probe", "tests", "kernels", "training")
 MODULES = {"probe": "probe", "tests": "suite", "kernels": "rates", "training": "races"}
@@ -82,7 +83,7 @@ def run(stage: str, options: argparse.Namespace) -> int:
     import sheet
     from report import machine
 
-    os.environ["MINICNN_TF32"] = "0" if options.no_tf32 else "1"
+    allow_tf32(not options.no_tf32)
     started = time.perf_counter()
     options.deadline = time.monotonic() + max(options.seconds - RESERVE, options.seconds / 2)
     head = {**machine(os.cpu_count() or 1), **device.facts(), "tf32": not options.no_tf32}

@@ -17,7 +17,6 @@ from sheet import Row
 
 import minicnn
 from minicnn import Trainer, data, models, optim
-from minicnn_kernels.precision import allow_tf32
 
 BAR = 0.5  # seconds
 IMAGES = 60_000
@@ -31,8 +30,7 @@ def epochs(options: argparse.Namespace) -> Iterator[Row]:
         for graph in (False, True):
             head: Row = {"section": "epoch", "batch": batch, "graph": graph, "images": len(train)}
             try:
-                with allow_tf32(not options.no_tf32):
-                    seconds, loss = _train(train, batch, graph, 2 if options.quick else 4)
+                seconds, loss = _train(train, batch, graph, 2 if options.quick else 4)
             except Exception as error:
                 yield head | {"error": f"{type(error).__name__}: {str(error)[:200]}"}
                 continue

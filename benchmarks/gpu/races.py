@@ -29,6 +29,7 @@ from sheet import Row
 from timing import quartiles
 
 from minicnn.testing.tolerance import tolerance
+from minicnn_kernels import registry
 
 ROUNDS = 15
 ROUND_SECONDS = 0.05
@@ -40,6 +41,10 @@ QUICK_WORKS = (("tiny", 2),)
 
 def run(options: argparse.Namespace) -> Iterator[Row]:
     """Every network, then its bars."""
+    usable = [s for s in options.sets if registry.availability()[s] is None]
+    if usable:
+        registry.use_backend(usable[0])
+    yield {"section": "kernels", "set": registry.selected("cuda")}
     torch = torch_calls.library(options)
     if torch is None:
         yield {"section": "PyTorch", "version": "not here: only our own times"}

@@ -28,7 +28,6 @@ from sheet import Row
 from minicnn.testing.tolerance import tolerance
 from minicnn_kernels import registry
 from minicnn_kernels.cupy_set import CupyKernels
-from minicnn_kernels.precision import allow_tf32
 
 BAR = 0.7  # of the copy rate
 REPEATS = 30
@@ -76,6 +75,7 @@ class Measured:
 
     def rows(self, sets: list[str], torch: Any) -> Iterator[Row]:
         """Measure and compare."""
+        cupy.get_default_memory_pool().free_all_blocks()
         arguments = self._fresh()
         right = self._right(arguments)
         moved = self.case.bytes_moved(arguments, right)
@@ -101,14 +101,13 @@ class Measured:
         if name != "cupy" and self.case.primitive not in k.overridden():
             return {"outcome": "the reference's"}
         try:
-            with allow_tf32(not self.options.no_tf32):
-                wrong = self._difference(self.case.results(k, _copied(arguments)), right)
-                if wrong:
-                    return {"error": wrong}
-                taken = device.times(
-                    lambda i: self.case.results(k, rotated[i % len(rotated)]),
-                    self.repeats, self.seconds,
-                )  # fmt: skip
+            wrong = self._difference(self.case.results(k, _copied(arguments)), right)
+            if wrong:
+                return {"error": wrong}
+            taken = device.times(
+                lambda i: self.case.results(k, rotated[i % len(rotated)]),
+                self.repeats, self.seconds,
+            )  # fmt: skip
         except Exception as error:
             return {"error": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
         return self._rates(taken)

@@ -28,7 +28,7 @@ TOOLS = ("memcheck", "racecheck", "initcheck")
 SANITIZED = "relu or max_pool2d or cross_entropy or conv2d_relu"  # a few specs, every family
 SPECS = "tests/test_ops.py"
 QUICK = "test_spec and relu and float32"
-SHARE = 0.6  # of the stage's time that the tests may take
+SHARE = 0.75  # of the stage's time that the tests may take
 
 
 def run(options: argparse.Namespace) -> Iterator[Row]:
