@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 import minicnn
-from minicnn_kernels import algorithms, registry
+from minicnn_kernels import algorithms, precision, registry
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
@@ -26,6 +26,7 @@ def global_state() -> dict[str, object]:
         "strict mode": registry.load("numpy").strict,
         "grad mode": minicnn.is_grad_enabled(),
         "direct convolution": algorithms.is_direct(),
+        "TF32": precision.tf32_allowed(),
         "number of threads": minicnn.get_num_threads(),
     }
 
@@ -33,6 +34,7 @@ def global_state() -> dict[str, object]:
 def restore(state: dict[str, object]) -> None:
     minicnn.use_backend(str(state["kernel set"]), strict=bool(state["strict mode"]))
     minicnn.direct_convolution(bool(state["direct convolution"]))
+    minicnn.allow_tf32(bool(state["TF32"]))
     minicnn.autograd._thread.grad_enabled = bool(state["grad mode"])
     if minicnn.get_num_threads() != state["number of threads"]:
         minicnn.set_num_threads(int(str(state["number of threads"])))

@@ -39,7 +39,7 @@ __device__ __forceinline__ float finished(float sum, float scale, float shift, i
     return relu && value < 0.0f ? 0.0f : value;  // not for a NaN
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) convolution(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) convolution(
     const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ scale,
     const float* __restrict__ shift, float* __restrict__ y, const int* __restrict__ positions,
     const int* __restrict__ taps, const int* __restrict__ classes, Sizes s) {

@@ -18,7 +18,7 @@ struct Sizes {
     int h, w;                        // of x's map
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS) convolution_weight(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) convolution_weight(
     const float* __restrict__ gy, const float* __restrict__ x, float* __restrict__ sums,
     const int* __restrict__ positions, const int* __restrict__ taps, Sizes s) {
     extern __shared__ __align__(16) float shared[];

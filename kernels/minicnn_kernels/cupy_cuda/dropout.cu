@@ -17,7 +17,7 @@ __device__ __forceinline__ bool kept(
 }
 
 extern "C" __global__ void __launch_bounds__(256) random_keep(
-    unsigned char* __restrict__ keep, long long count, unsigned long long threshold, Key key
+    bool* __restrict__ keep, long long count, unsigned long long threshold, Key key
 ) {
     const unsigned long long start = read(key);
     const long long stride = (long long)gridDim.x * blockDim.x;

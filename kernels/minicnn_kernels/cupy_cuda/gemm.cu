@@ -35,7 +35,10 @@ __device__ __forceinline__ void load(float* to, const float* __restrict__ from, 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+// Strict float32 keeps 64 sums beside the addresses of two matrices: more than 128 registers.
+constexpr int BLOCKS = TF32 ? RESIDENT : RESIDENT / 2;
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     gemm(const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias,
          float* __restrict__ c, Sizes s) {
     extern __shared__ __align__(16) float shared[];

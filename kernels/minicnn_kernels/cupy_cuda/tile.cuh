@@ -25,6 +25,7 @@
 
 constexpr int GROUP = 32 * WARPS_M * WARPS_N;  // threads that share one part of each step
 constexpr int THREADS = GROUP * WARPS_K;
+constexpr int RESIDENT = 512 / THREADS;  // blocks a processor must hold: 128 registers a thread
 constexpr int DEPTH = BK / WARPS_K;  // of a step, for one group
 static_assert(DEPTH % 8 == 0, "a group multiplies 8 at a time");
 
@@ -141,7 +142,7 @@ struct Tile {
     }
 
     __device__ __forceinline__ void multiply(const float* a, const float* b) {
-#pragma unroll 8
+#pragma unroll (COUNT >= 64 ? 1 : 4)
         for (int step = 0; step < DEPTH; step++) {
             float as[HIGH], bs[WIDE];
             read<OperandA, A_BY_ROWS, DOWN, HIGH>(as, a, top, begin + step);
