@@ -65,6 +65,18 @@ def ties(rng: Rng, *shape: int) -> np.ndarray:
     return x
 
 
+def holes(rng: Rng, *shape: int) -> np.ndarray:
+    """Normal numbers of which a third is NaN."""
+    x = normal(rng, *shape)
+    x[rng.random(shape) < 1 / 3] = np.nan
+    return x
+
+
+def halves(rng: Rng, *shape: int) -> np.ndarray:
+    """Normal numbers rounded to halves, so that many are 0."""
+    return np.round(normal(rng, *shape) * 2) / 2
+
+
 def broken(rng: Rng, *shape: int) -> np.ndarray:
     """Normal numbers with a NaN and both infinities among them."""
     x = normal(rng, *shape)
@@ -73,26 +85,30 @@ def broken(rng: Rng, *shape: int) -> np.ndarray:
     return x
 
 
+KINDS = {"": normal, ", ties": ties, ", NaN": broken, ", NaNs": holes}
+
+
 def _elementwise() -> list[Case]:
     cases = []
     for size in ((1,), (4097,), (3, 5, 7), (0, 4)):
         for name in ("relu", "sigmoid", "tanh"):
             cases.append(Case(name, f"{size}", lambda r, s=size: (normal(r, *s),)))
         for name in ("relu_grad", "sigmoid_grad", "tanh_grad", "add", "subtract", "multiply"):
-            cases.append(Case(name, f"{size}", lambda r, s=size: (normal(r, *s), normal(r, *s))))
+            cases.append(Case(name, f"{size}", lambda r, s=size: (normal(r, *s), halves(r, *s))))
         cases += [
             Case("divide", f"{size}", lambda r, s=size: (normal(r, *s), positive(r, *s))),
             Case("leaky_relu", f"{size}", lambda r, s=size: (normal(r, *s), 0.25)),
             Case(
                 "leaky_relu_grad",
                 f"{size}",
-                lambda r, s=size: (normal(r, *s), normal(r, *s), 0.25),
+                lambda r, s=size: (normal(r, *s), halves(r, *s), 0.25),
             ),
         ]
     for name in ("relu", "sigmoid", "tanh"):
         cases.append(Case(name, "NaN", lambda r: (broken(r, 37),)))
     for name in ("relu_grad", "sigmoid_grad", "tanh_grad", "add", "subtract", "multiply", "divide"):
         cases.append(Case(name, "NaN", lambda r: (broken(r, 37), broken(r, 37))))
+    cases.append(Case("sigmoid", "large", lambda r: (1024 * normal(r, 99),)))
     cases.append(Case("leaky_relu", "NaN", lambda r: (broken(r, 37), 0.25)))
     cases.append(Case("leaky_relu_grad", "NaN", lambda r: (broken(r, 37), broken(r, 37), 0.25)))
     return cases
@@ -107,6 +123,8 @@ WINDOWS = {
     "ceil": Window2d.of((8, 11), 3, 2, 0, 1, True),
     "gaps": Window2d.of((10, 10), 2, 5),
     "1x1 map": Window2d.of((1, 1), 3, 1, 1),
+    "no cell on the map": Window2d.of((1, 4), 2, 1, 1, 2),
+    "many cells": Window2d.of((31, 29), 3, 1, 1),
     "wide taps": Window2d.of((20, 19), 17, 2),
 }
 
@@ -125,7 +143,12 @@ def _pooling() -> list[Case]:
 
         terms = window.taps
         for name in ("max_pool2d", "min_pool2d"):
-            for kind_of, draw in (("", normal), (", ties", ties), (", NaN", broken)):
+            for kind_of, draw in (
+                ("", normal),
+                (", ties", ties),
+                (", NaN", broken),
+                (", NaNs", holes),
+            ):
                 cases.append(
                     Case(name, what + kind_of, lambda r, s=shape, w=window, d=draw: (d(r, *s), w))
                 )
@@ -180,7 +203,7 @@ SHAPES = {
     "wide maps": (3, 5, 6, 10),
     "many numbers": (7, 2, 23, 20),
     "small maps": (70, 3, 2, 3),
-    "vectors": (70, 37),
+    "vectors": (71, 37),
     "one cell": (2, 1, 1, 1),
     "more channels than a block": (2, 300, 4, 4),
 }
@@ -198,7 +221,7 @@ def _affine(r: Rng, C: int, *, w: bool = True, b: bool = True) -> tuple[Any, ...
 def _batch_norm() -> list[Case]:
     cases = []
     for what, shape in SHAPES.items():
-        N, C = shape[:2]
+        C = shape[1]
         count = int(np.prod(shape)) // C
 
         def statistics(draw: Any, s: Any = shape, far: float = 0.0) -> Any:
@@ -228,14 +251,20 @@ def _batch_norm() -> list[Case]:
             Case("batch_norm_eval", what + ", plain", forward(w=False, b=False), condition=4),
             Case("batch_norm_relu", what, skipping(), condition=4),
             Case("batch_norm_relu", what + ", no skip",
-                 lambda r, f=forward(): (*f(r), None), condition=4),
+                 lambda r, s=shape, C=C: (normal(r, *s), *_affine(r, C), EPS, None),
+                 condition=4),
             Case("batch_norm_grad", what, backward(), count, 4),
             Case("batch_norm_grad", what + ", plain", backward(w=False), count, 4),
             Case("batch_norm_eval_grad", what, backward(), count, 4),
             Case("batch_norm_relu_grad", what, backward(b=True), count, 4),
         ]  # fmt: skip
         if count > 20:
-            cases.append(Case("batch_norm_statistics", what + ", NaN", statistics(broken), count))
+            cases += [
+                Case("batch_norm_statistics", what + ", NaN", statistics(broken), count),
+                Case("batch_norm_relu", what + ", NaN",
+                     lambda r, s=shape, C=C: (broken(r, *s), *_affine(r, C), EPS, normal(r, *s)),
+                     condition=4),
+            ]  # fmt: skip
 
         def move(r: Rng, C: int = C) -> Any:
             return normal(r, C), positive(r, C), normal(r, C), positive(r, C), 0.1, 17
@@ -379,6 +408,11 @@ def _lists() -> list[Case]:
             Case("scale_by", what + ", device", lambda r, f=some: (f(r), Scalar(0.3)),
                  in_place=True),
         ]  # fmt: skip
+    infinite = [np.array([np.inf, 1.0])]
+    cases.append(
+        Case("sgd_step", "an infinite weight",
+             lambda r: (infinite, [normal(r, 2)], None, 0.1, 0.0, 0.0, 0.0, False), in_place=True)
+    )  # fmt: skip
     return cases
 
 

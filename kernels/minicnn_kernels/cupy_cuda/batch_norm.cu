@@ -162,9 +162,10 @@ struct GradientSums {
     float gradient, product;
 
     __device__ __forceinline__ void add(float gy, float x) {
-        const float g = !relu || normalised(c, x) > 0.0f ? gy : 0.0f;
-        gradient += g;
-        product += g * (x - c.mean);
+        if (!relu || normalised(c, x) > 0.0f) {  // a pooling window off the map holds an infinity
+            gradient += gy;
+            product += gy * (x - c.mean);
+        }
     }
 };
 
