@@ -127,17 +127,23 @@ def builds(budget: Mapping[str, Any], file: Path) -> list[dict[str, int]]:
     return budget.get(file.stem, {}).get("builds", [{}])
 
 
+def most_registers(budget: Mapping[str, Any], file: Path) -> dict[str, int]:
+    """For each kernel of a file the most that any build takes, in steps of 8."""
+    most: dict[str, int] = {}
+    for defines in builds(budget, file):
+        for architecture in ARCHITECTURES:
+            for compiler in compilers().values():
+                for name, taken in measure(compiler, file, defines, architecture).items():
+                    most[name] = max(most.get(name, 0), -(-taken.registers // 8) * 8)
+    return most
+
+
 def main() -> None:
     """Measure every kernel and rewrite the table."""
     budget = table()
-    compiler = next(iter(compilers().values()))
     lines = [HEAD]
     for file in files():
-        most: dict[str, int] = {}
-        for defines in builds(budget, file):
-            for architecture in ARCHITECTURES:
-                for name, taken in measure(compiler, file, defines, architecture).items():
-                    most[name] = max(most.get(name, 0), -(-taken.registers // 8) * 8)
+        most = most_registers(budget, file)
         lines.append(f"[{file.stem}]")
         if file.stem in budget and "builds" in budget[file.stem]:
             rows = [
