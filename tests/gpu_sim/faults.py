@@ -1,6 +1,6 @@
 """Planted faults: a module with one expression changed, and the cases and checks to notice it.
 
-Two missing barriers are among them: a thread of the simulator runs on until it has to wait, and then
+Two missing barriers are among them: a thread of the simulator runs on until it has to wait, and so
 reads shared memory that is still filled with NaN. A barrier that keeps a fast thread from writing
 over what a slow one still reads is missed only now and then, so no test here depends on one.
 """

@@ -19,6 +19,7 @@ is cheaper than keeping y in memory until then.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import cuda
@@ -39,7 +40,7 @@ from minicnn_kernels.numba_cuda.pooling import max_pool2d_grad, winner
 from minicnn_kernels.numba_cuda.reduction import channel_products, channel_squares, channel_sums
 from minicnn_kernels.reference import tap_dtype
 
-MINUS_ONE = np.float32(-1)
+MINUS_ONE: Any = np.float32(-1)
 
 
 def batch_norm_statistics(x: Array) -> tuple[Array, Array]:

@@ -39,7 +39,7 @@ from minicnn_kernels.errors import BackendError
 
 Array = Any
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
+SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
 THREADS = 8 if SIMULATED else 256  # of a block; a power of two
 TILE = 4 if SIMULATED else 16  # edge of the squares that a matrix product works in
 MOST_BLOCKS = 4 if SIMULATED else 4096  # of a grid-stride loop
@@ -47,7 +47,8 @@ WANTED_BLOCKS = 8 if SIMULATED else 1024  # enough to fill the device
 AT_ONCE = 16  # tensors a launch: four tuples of 16 arrays are 3.5 KB of arguments
 DESCRIPTIONS = 4096  # of arrays, kept
 
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO: Any = np.float32(0)  # Any: to a kernel simply a float
+ONE: Any = np.float32(1)
 
 
 def device_function(function: Callable[..., Any]) -> Any:
@@ -156,7 +157,7 @@ def _host_view(
     if 0 in shape:
         return np.empty(shape, number)
     last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    memory = (ctypes.c_byte * (last + number.itemsize)).from_address(pointer)
+    memory: Any = (ctypes.c_byte * (last + number.itemsize)).from_address(pointer)
     return np.ndarray(shape, number, memory, strides=strides)
 
 

@@ -16,6 +16,8 @@ makes a float64 of uint64 + int64.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import cuda, uint64
 
@@ -53,7 +55,7 @@ def _threshold(p: float) -> np.uint64:
 
 
 @device_function
-def _is_kept(i: int, threshold: int, key: int) -> bool:
+def _is_kept(i: int, threshold: int, key: int) -> Any:
     """Whether run number i survives."""
     z = (uint64(i) + uint64(1)) * uint64(0x9E3779B97F4A7C15) + key
     z = (z ^ (z >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)

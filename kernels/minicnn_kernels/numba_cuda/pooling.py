@@ -33,7 +33,7 @@ from minicnn_kernels.numba_cuda.device import (
 )
 from minicnn_kernels.reference import tap_dtype
 
-LEAST = np.float32(-math.inf)
+LEAST: Any = np.float32(-math.inf)
 
 
 def max_pool2d(x: Array, window: Window2d) -> tuple[Array, Array]:

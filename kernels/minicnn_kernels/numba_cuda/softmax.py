@@ -19,6 +19,7 @@ and neighbouring rows of blocks are then neighbours in memory too.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import cuda, float32
@@ -33,7 +34,7 @@ from minicnn_kernels.numba_cuda.device import (
 )
 
 ROW = 4 if SIMULATED else 32  # threads that share a row
-LEAST = np.float32(-math.inf)
+LEAST: Any = np.float32(-math.inf)
 
 
 def softmax(x: Array, axis: int) -> Array:
