@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,21 @@ class Case:
         """The arrays that a call makes or changes."""
         result = getattr(kernels, self.primitive)(*arguments)
         if self.primitive in IN_PLACE:
-            return tuple(arguments[i] for i in IN_PLACE[self.primitive])
+            return tuple(_arrays(arguments[i] for i in IN_PLACE[self.primitive]))
         return result if isinstance(result, tuple) else (result,)
 
     def bytes_moved(self, arguments: tuple[Any, ...], results: tuple[np.ndarray, ...]) -> int:
         """What has to be read once and written once, however large the cache."""
-        return sum(a.nbytes for a in (*arguments, *results) if isinstance(a, np.ndarray))
+        return sum(a.nbytes for a in _arrays((*arguments, *results)))
+
+
+def _arrays(values: Iterable[Any]) -> Iterator[np.ndarray]:
+    """The arrays among values and in the lists among them."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            yield value
+        elif isinstance(value, list):
+            yield from value
 
 
 def cases() -> Iterator[Case]:
@@ -193,7 +202,7 @@ def _losses_and_steps() -> Iterator[Case]:
     for name, shape in PARAMETERS.items():
         sgd = (1e-6, 0.9, 0.0, 5e-4, False)
         adam = (10, 1e-6, (0.9, 0.999), 1e-8, 0.0, False)
-        yield Case("sgd_step", name, _with(_normal(*[shape] * 3), *sgd), 0, 4)
+        yield Case("sgd_step", name, _with(_listed(_normal(*[shape] * 3)), *sgd), 0, 4)
         yield Case("adam_step", name, _moments(shape, adam), 0, 4)
 
 
@@ -213,9 +222,13 @@ def _probabilities(N: int, K: int) -> Callable[..., tuple[Any, ...]]:
     return make
 
 
+def _listed(make: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    return lambda rng: tuple([array] for array in make(rng))
+
+
 def _moments(shape: tuple[int, ...], rest: tuple[Any, ...]) -> Callable[..., tuple[Any, ...]]:
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         p, g, m, v = _normal(*[shape] * 4)(rng)
-        return p, g, m, 0.1 + v * v, *rest
+        return [p], [g], [m], [0.1 + v * v], *rest
 
     return make

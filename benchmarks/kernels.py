@@ -56,6 +56,8 @@ def check(case: Case, kernels: Kernels) -> int:
 
 
 def _in_float64(argument: Any) -> Any:
+    if isinstance(argument, list):
+        return [_in_float64(array) for array in argument]
     is_map = isinstance(argument, np.ndarray) and argument.dtype == np.float32
     return argument.astype(np.float64) if is_map else argument
 

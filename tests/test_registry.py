@@ -310,10 +310,14 @@ def watched(k, calls):
             delattr(k, name)
 
 
+MOVED = {"batch_norm_move": 2}  # arguments that a primitive is there to change, the first so many
+
+
 def _broken_rules(name, args, before, result):
     """Rules of the contract that a call broke, in words."""
     inputs, outputs = list(_arrays(args)), list(_arrays([result]))
-    for old, now in zip(before, inputs, strict=True):
+    moved = MOVED.get(name, 0)
+    for old, now in zip(before[moved:], inputs[moved:], strict=True):
         if not np.array_equal(old, now, equal_nan=old.dtype.kind == "f"):
             yield f"{name} changes an input"
     floats = {a.dtype for a in inputs if a.dtype.kind == "f" and a.ndim}
@@ -339,9 +343,10 @@ def test_every_primitive_leaves_its_inputs_and_returns_new_arrays(calls):
 
 
 def test_the_specs_call_every_primitive(calls):
-    """Except those that others are built from, and the optimizer steps."""
+    """Except those that others are built from, the optimizer steps, clipping, and batches."""
     never = PRIMITIVES - {name for name, *_ in calls}
-    assert never <= {"im2col", "col2im", "random_keep", "sgd_step", "adam_step", "rmsprop_step"}
+    steps = {"sgd_step", "adam_step", "rmsprop_step", "squared_norm", "scale_by", "gather_images"}
+    assert never <= {"im2col", "col2im", "random_keep"} | steps
 
 
 @pytest.mark.parametrize("backend", CPU)

@@ -195,7 +195,7 @@ def _carrying(shapes: Callable[..., Any], rule: _Rule) -> Callable[..., Any]:
     def run(*arguments: Any) -> Any:
         results = shapes(*arguments)
         fields = list(_fields(arguments))
-        if not fields:
+        if not fields or results is None:
             return results
         field = rule(reduce(Field.joined, fields), arguments)
         if isinstance(results, tuple):

@@ -6,10 +6,14 @@ it speeds up, with the same signatures.
 
 Rules of the contract
     - arrays in, arrays out, of any memory layout; maps are (N, C, H, W);
-    - an output never shares memory with an input, and no input is written to; the optimizer steps,
-      whose purpose is to update their arguments in place, are the one exception;
+    - an output never shares memory with an input, and no input is written to; the one exception are
+      those whose purpose is to update arguments in place: `batch_norm_move`, `scale_by` and the
+      optimizer steps;
     - the result has the dtype of the input; NaN and infinity pass through;
-    - no policy: no global state, no random generator. Random masks are a pure function of a key.
+    - no policy: no global state, no random generator. Random masks are a pure function of a key;
+    - numbers that change from step to step (learning rate, Adam's step, the key of a mask) may be
+      arrays of no dimensions on the device: a captured CUDA graph repeats its arguments for ever,
+      but reads memory anew at each replay.
 
 Shape letters: N batch, C input channels, F output channels, H W map, KH KW kernel, OH OW output
 map, G groups. ``gy`` is the gradient of the loss by the output ``y``; ``gx gw gb`` are those by
@@ -29,6 +33,8 @@ from minicnn_kernels.errors import BackendError
 from minicnn_kernels.geometry import Window2d, adaptive_bins
 
 Array = Any  # numpy.ndarray or cupy.ndarray; neither library offers a common type
+Number = Any  # a float, or a float64 array of no dimensions on the device of the arrays
+Key = Any  # an int of 64 bits, or a uint64 array of no dimensions
 
 COLUMN_BYTES = 32 * 2**20  # im2col works through the batch in pieces of about this size
 
@@ -49,6 +55,7 @@ class Kernels:
 
     name = "numpy"
     device = "cpu"
+    capture_fault = ""  # why calls cannot be captured as a CUDA graph; empty where they can
     gives_threads_to_blas = True  # False for sets whose own loops use the cores
 
     def __init__(self, xp: Any = np, *, strict: bool = False) -> None:
@@ -385,6 +392,23 @@ class Kernels:
         gx -= _per_channel(factor * gb / count, x) + xhat * _per_channel(factor * gw / count, x)
         return gx, gw, gb
 
+    def batch_norm_move(
+        self,
+        running_mean: Array,
+        running_var: Array,
+        mean: Array,
+        var: Array,
+        momentum: float,
+        count: int,
+    ) -> None:
+        """Bring running statistics nearer to those of a batch of ``count`` a channel, in place.
+
+        running <- running + momentum * (batch - running), with the unbiased variance: divided by
+        count - 1 where ``var`` is divided by count.
+        """
+        running_mean += momentum * (mean - running_mean)
+        running_var += momentum * (var * (count / (count - 1)) - running_var)
+
     def batch_norm_eval(
         self, x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, eps: float
     ) -> Array:
@@ -474,7 +498,7 @@ class Kernels:
 
     # ------------------------------------------------------------------ random masks
 
-    def dropout(self, x: Array, p: float, key: int, unit: int) -> Array:
+    def dropout(self, x: Array, p: float, key: Key, unit: int) -> Array:
         """Zero each run of ``unit`` neighbours with probability p, scale the rest by 1/(1-p).
 
         ``unit`` = 1 drops single numbers (dropout); C*H*W whole samples (stochastic depth by row);
@@ -489,7 +513,7 @@ class Kernels:
         kept *= 1.0 / (1.0 - p)
         return kept.reshape(x.shape)
 
-    def random_keep(self, count: int, p: float, key: int) -> Array:
+    def random_keep(self, count: int, p: float, key: Key) -> Array:
         """``count`` independent booleans, False with probability p, from a 64-bit key.
 
         Element i is the SplitMix64 hash (Steele, Lea & Flood 2014) of ``key + (i + 1) * golden``;
@@ -497,7 +521,7 @@ class Kernels:
         """
         xp = self.xp
         z = xp.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z += np.uint64(key)
+        z += np.uint64(key) if isinstance(key, int) else key
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return ((z ^ (z >> np.uint64(31))) >> np.uint64(32)) >= np.uint64(round(p * 2**32))
@@ -580,80 +604,132 @@ class Kernels:
         self.xp.add.at(gx, index, gy)
         return gx
 
+    def gather_images(
+        self,
+        images: Array,
+        index: Array,
+        placement: Array,
+        size: tuple[int, int],
+        reflect: bool,
+        table: Array,
+    ) -> Array:
+        r"""Windows of images (M, C, H, W) of bytes as float32 (N, C, \*size): a training batch.
+
+        y[n, c, i, j] = table[c, images[index[n], c, top + i, start + step * j]] with (top, start,
+        step) = placement[n], int32 (N, 3); step is 1 or -1. Outside the image a pixel is 0, or with
+        ``reflect`` as far inside the border, which must be there. table is float32 (C, 256), index
+        int64 (N,).
+        """
+        xp = self.xp
+        C, H, W = images.shape[1:]
+        top, start, step = (placement[:, i, None] for i in range(3))
+        row, column = top + xp.arange(size[0]), start + step * xp.arange(size[1])
+        if reflect:
+            row, column = (
+                xp.where(at < n, at, 2 * (n - 1) - at)
+                for at, n in ((abs(row), H), (abs(column), W))
+            )
+        row, column = row[:, None, :, None], column[:, None, None, :]
+        inside = (row >= 0) & (row < H) & (column >= 0) & (column < W)
+        row, column = xp.clip(row, 0, H - 1), xp.clip(column, 0, W - 1)
+        channel = xp.arange(C)[:, None, None]
+        pixels = images[index[:, None, None, None], channel, row, column]
+        return table[channel, xp.where(inside, pixels, 0)]
+
     # ------------------------------------------------------------------ optimizer steps, in place
 
     def sgd_step(
         self,
-        p: Array,
-        g: Array,
-        velocity: Array | None,
-        lr: float,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        velocities: Sequence[Array] | None,
+        lr: Number,
         momentum: float,
         dampening: float,
         weight_decay: float,
         nesterov: bool,
     ) -> None:
-        """One step of SGD on p and its velocity, in place (Sutskever et al. 2013, torch's form).
+        """One step of SGD on params and their velocities (Sutskever et al. 2013, torch's form).
 
+        For each p, its gradient g and velocity v, in place:
         d = g + weight_decay * p;  v <- momentum * v + (1 - dampening) * d;
-        p <- p - lr * (d + momentum * v if nesterov else v), or p - lr * d without a velocity.
+        p <- p - lr * (d + momentum * v if nesterov else v), or p - lr * d without velocities.
         """
-        d = g + weight_decay * p if weight_decay else g
-        if velocity is not None:
-            velocity *= momentum
-            velocity += (1.0 - dampening) * d
-            d = d + momentum * velocity if nesterov else velocity
-        p -= lr * d
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            d = g + weight_decay * p if weight_decay else g
+            if velocities is not None:
+                velocity = velocities[i]
+                velocity *= momentum
+                velocity += (1.0 - dampening) * d
+                d = d + momentum * velocity if nesterov else velocity
+            p -= _as_in(p, lr) * d
 
     def adam_step(
         self,
-        p: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        step: int,
-        lr: float,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        ms: Sequence[Array],
+        vs: Sequence[Array],
+        step: Number,
+        lr: Number,
         betas: tuple[float, float],
         eps: float,
         weight_decay: float,
         decoupled: bool,
     ) -> None:
-        """One step of Adam (Kingma & Ba 2015, algorithm 1) on p, m and v, in place.
+        """One step of Adam (Kingma & Ba 2015, algorithm 1) on params, ms and vs, in place.
 
         ``decoupled`` shrinks the weights directly by lr * weight_decay (AdamW, Loshchilov & Hutter
         2019) instead of adding weight_decay * p to the gradient. ``step`` counts from 1.
         """
-        if weight_decay and decoupled:
-            p *= 1.0 - lr * weight_decay
-        elif weight_decay:
-            g = g + weight_decay * p
-        m *= betas[0]
-        m += (1.0 - betas[0]) * g
-        v *= betas[1]
-        v += (1.0 - betas[1]) * (g * g)
-        root = self.xp.sqrt(v / (1.0 - betas[1] ** step)) + eps
-        p -= (lr / (1.0 - betas[0] ** step)) * m / root
+        shrink = 1.0 - lr * weight_decay
+        rate, correction = lr / (1.0 - betas[0] ** step), 1.0 - betas[1] ** step
+        for p, g, m, v in zip(params, grads, ms, vs, strict=True):
+            if weight_decay and decoupled:
+                p *= _as_in(p, shrink)
+            elif weight_decay:
+                g = g + weight_decay * p
+            m *= betas[0]
+            m += (1.0 - betas[0]) * g
+            v *= betas[1]
+            v += (1.0 - betas[1]) * (g * g)
+            root = self.xp.sqrt(v / _as_in(p, correction)) + eps
+            p -= _as_in(p, rate) * m / root
 
     def rmsprop_step(
         self,
-        p: Array,
-        g: Array,
-        square: Array,
-        velocity: Array,
-        lr: float,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        squares: Sequence[Array],
+        velocities: Sequence[Array],
+        lr: Number,
         alpha: float,
         eps: float,
         weight_decay: float,
         momentum: float,
     ) -> None:
-        """One step of RMSProp on p, square and velocity, in place; eps is added to the root."""
-        if weight_decay:
-            g = g + weight_decay * p
-        square *= alpha
-        square += (1.0 - alpha) * (g * g)
-        velocity *= momentum
-        velocity += g / (self.xp.sqrt(square) + eps)
-        p -= lr * velocity
+        """One step of RMSProp on params, squares, velocities in place; eps is added to the root."""
+        for p, g, square, velocity in zip(params, grads, squares, velocities, strict=True):
+            if weight_decay:
+                g = g + weight_decay * p
+            square *= alpha
+            square += (1.0 - alpha) * (g * g)
+            velocity *= momentum
+            velocity += g / (self.xp.sqrt(square) + eps)
+            p -= _as_in(p, lr) * velocity
+
+    def squared_norm(self, arrays: Sequence[Array]) -> Array:
+        """The sum of the squares of all numbers in all arrays, added up in float64; 0-d."""
+        total = self.xp.zeros((), np.float64)
+        for a in arrays:
+            wide = a.astype(np.float64)
+            total = total + (wide * wide).sum()
+        return total
+
+    def scale_by(self, arrays: Sequence[Array], factor: Number) -> None:
+        """Multiply every array by ``factor``, in place."""
+        for a in arrays:
+            a *= _as_in(a, factor)
 
     # ------------------------------------------------------------------ helpers of the reference
 
@@ -720,6 +796,11 @@ def _norm_factor(w: Array | None, var: Array, eps: float) -> Array:
     """What batch norm multiplies each channel by."""
     inv = (var + eps) ** -0.5
     return inv if w is None else inv * w
+
+
+def _as_in(array: Array, number: Number) -> Number:
+    """A number as arithmetic with ``array`` takes it: of its dtype where it is on the device."""
+    return number.astype(array.dtype) if hasattr(number, "astype") else number
 
 
 def _per_channel(v: Array, x: Array) -> Array:

@@ -103,6 +103,10 @@ def _batch_norm_statistics(x: Array) -> tuple[Array, Array]:
     return of_channels, of_channels
 
 
+def _nothing(*arguments: Any) -> None:
+    """There are no numbers to be changed."""
+
+
 def _batch_norm_relu_max_pool2d(
     x: Array, w: Array | None, b: Array | None, mean: Array, var: Array, eps: float,
     window: Window2d,
@@ -154,6 +158,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "adaptive_avg_pool2d": _adaptive_avg_pool2d,
     "adaptive_max_pool2d": _adaptive_max_pool2d,
     "batch_norm_statistics": _batch_norm_statistics,
+    "batch_norm_move": _nothing,
     "batch_norm_relu_max_pool2d": _batch_norm_relu_max_pool2d,
     "local_response_norm": _local_response_norm,
     "softmax_cross_entropy": _softmax_cross_entropy,

@@ -16,6 +16,8 @@ class BatchNorm(Op):
 
     mean: Array
     var: Array
+    running: tuple[Array, Array] | None = None
+    momentum = 0.0
 
     def __init__(self, eps: float, running: tuple[Array, Array] | None = None) -> None:
         self.eps = eps
@@ -34,10 +36,23 @@ class BatchNorm(Op):
         x, weight = self.saved
         return self.gradients(k, gy, x, weight)
 
+    def moving(
+        self, running_mean: Array | None, running_var: Array | None, momentum: float
+    ) -> BatchNorm:
+        """This op, which in its forward pass moves the running statistics, in place."""
+        if running_mean is not None and running_var is not None:
+            self.running = running_mean, running_var
+            self.momentum = momentum
+        return self
+
     def find_statistics(self, k: Kernels, x: Array) -> None:
-        """Those of x where none are given."""
-        if not self.is_constant:
-            self.mean, self.var = k.batch_norm_statistics(x)
+        """Those of x where none are given; the running statistics move towards them."""
+        if self.is_constant:
+            return
+        self.mean, self.var = k.batch_norm_statistics(x)
+        if self.running is not None:
+            count = x.size // x.shape[1]
+            k.batch_norm_move(*self.running, self.mean, self.var, self.momentum, count)
 
     def gradients(
         self, k: Kernels, gy: Array, x: Array, weight: Array | None
@@ -160,11 +175,8 @@ def batch_norm(
     _check_channels(x, weight, bias, running_mean, running_var)
     if (running := _constants(training, running_mean, running_var)) is not None:
         return apply(BatchNorm(eps, running), x, weight, bias)
-    op = BatchNorm(eps)
     _check_count(x)
-    y = apply(op, x, weight, bias)
-    _move(running_mean, running_var, op, x, momentum)
-    return y
+    return apply(BatchNorm(eps).moving(running_mean, running_var, momentum), x, weight, bias)
 
 
 def batch_norm_relu(
@@ -199,14 +211,10 @@ def batch_norm_relu(
     if (running := _constants(training, running_mean, running_var)) is not None:
         return apply(BatchNormAddRelu(eps, running), x, weight, bias, skip)
     _check_count(x)
+    moved = running_mean, running_var, momentum
     if skip is None:
-        op: BatchNorm = BatchNormRelu(eps)
-        y = apply(op, x, weight, bias)
-    else:
-        op = BatchNormAddRelu(eps)
-        y = apply(op, x, weight, bias, skip)
-    _move(running_mean, running_var, op, x, momentum)
-    return y
+        return apply(BatchNormRelu(eps).moving(*moved), x, weight, bias)
+    return apply(BatchNormAddRelu(eps).moving(*moved), x, weight, bias, skip)
 
 
 def batch_norm_relu_max_pool2d(
@@ -241,9 +249,7 @@ def batch_norm_relu_max_pool2d(
     _check_channels(x, weight, bias, running_mean, running_var)
     _check_count(x)
     op = BatchNormReluMaxPool2d(eps, pool_window(x, *pool, "max_pool2d"))
-    y = apply(op, x, weight, bias)
-    _move(running_mean, running_var, op, x, momentum)
-    return y
+    return apply(op.moving(running_mean, running_var, momentum), x, weight, bias)
 
 
 def local_response_norm(
@@ -293,20 +299,6 @@ def _check_count(x: Tensor) -> None:
             "batch_norm: statistics of a batch need more than one value a channel, but x is "
             f"{x.shape}; use a larger batch, or eval mode with running statistics."
         )
-
-
-def _move(
-    running_mean: Array | None,
-    running_var: Array | None,
-    op: BatchNorm,
-    x: Tensor,
-    momentum: float,
-) -> None:
-    """Bring the running statistics nearer to those of the batch, in place."""
-    if running_mean is not None and running_var is not None:
-        count = x.size // x.shape[1]
-        running_mean += momentum * (op.mean - running_mean)
-        running_var += momentum * (op.var * (count / (count - 1)) - running_var)
 
 
 def _check_channels(x: Tensor, *per_channel: Any) -> None:

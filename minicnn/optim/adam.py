@@ -59,24 +59,26 @@ class Adam(Optimizer):
         return {"lr": lr, "betas": (b1, b2), "eps": eps, "weight_decay": decay}
 
     def _update(
-        self, k: Kernels, p: Array, g: Array, state: dict[str, Any], group: dict[str, Any]
+        self,
+        k: Kernels,
+        params: list[Array],
+        grads: list[Array],
+        states: list[dict[str, Any]],
+        group: dict[str, Any],
     ) -> None:
-        if not state:
-            state.update(step=0, m=k.xp.zeros_like(p), v=k.xp.zeros_like(p))
-        state["step"] += 1
         b1, b2 = group["betas"]
-        k.adam_step(
-            p,
-            g,
-            state["m"],
-            state["v"],
-            state["step"],
-            float(group["lr"]),
-            (float(b1), float(b2)),
-            float(group["eps"]),
-            float(group["weight_decay"]),
-            self.decoupled,
-        )
+        settings = (float(b1), float(b2)), float(group["eps"]), float(group["weight_decay"])
+        lr = self.changing(group["lr"])
+        same_step: dict[int, tuple[list[Array], list[Array], list[Array], list[Array]]] = {}
+        for p, g, state in zip(params, grads, states, strict=True):
+            if not state:
+                state.update(step=0, m=k.xp.zeros_like(p), v=k.xp.zeros_like(p))
+            state["step"] += 1
+            lists = same_step.setdefault(state["step"], ([], [], [], []))
+            for arrays, array in zip(lists, (p, g, state["m"], state["v"]), strict=True):
+                arrays.append(array)
+        for step, lists in same_step.items():
+            k.adam_step(*lists, self.changing(step), lr, *settings, self.decoupled)
 
 
 class AdamW(Adam):

@@ -9,6 +9,8 @@ from typing import Any
 from minicnn.autograd import Tensor
 from minicnn.errors import NonFiniteError
 from minicnn.optim._checks import number_from
+from minicnn_kernels import registry
+from minicnn_kernels.reference import Kernels
 
 
 def clip_grad_norm_(
@@ -16,13 +18,14 @@ def clip_grad_norm_(
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
-) -> float:
+) -> Any:
     """Scale all gradients down, in place, so that their common norm is at most ``max_norm``.
 
     The norm, as if the gradients were one vector, is added up in float64 and returned as it was
-    before. ``norm_type`` math.inf is the largest magnitude. As in PyTorch a NaN or infinite norm
-    spoils the gradients, unless ``error_if_nonfinite`` raises `NonFiniteError` first. Raises
-    `ArgumentError`. Source: Pascanu et al. 2013, algorithm 1.
+    before: a float, or for gradients on a GPU an array of no dimensions that stays there, so that
+    the CPU need not wait for it. ``norm_type`` math.inf is the largest magnitude. As in PyTorch a
+    NaN or infinite norm spoils the gradients, unless ``error_if_nonfinite`` raises `NonFiniteError`
+    first (which waits). Raises `ArgumentError`. Source: Pascanu et al. 2013, algorithm 1.
 
     >>> import numpy as np
     >>> from minicnn import nn
@@ -35,16 +38,20 @@ def clip_grad_norm_(
     if norm_type != math.inf:
         norm_type = number_from(0, norm_type, "norm_type", "clip_grad_norm_", above=True)
     gradients = _gradients(parameters)
-    total = _norm(gradients, norm_type)
+    if not gradients:
+        return 0.0
+    k = registry.kernels_for("clip_grad_norm_", gradients)
+    total = _norm(k, gradients, norm_type)
     if error_if_nonfinite and not math.isfinite(total):
         raise NonFiniteError(
-            f"clip_grad_norm_: the norm of the gradients is {total}; lower the learning rate or "
-            "look for the first non-finite loss."
+            f"clip_grad_norm_: the norm of the gradients is {float(total)}; lower the learning "
+            "rate or look for the first non-finite loss."
         )
     scale = max_norm / (total + 1e-6)
-    if not scale >= 1.0:  # a NaN is to be seen, not skipped
-        for g in gradients:
-            g *= scale
+    if k.device != "cpu":
+        k.scale_by(gradients, k.xp.where(scale >= 1.0, 1.0, scale))
+    elif not scale >= 1.0:  # a NaN is to be seen, not skipped
+        k.scale_by(gradients, scale)
     return total
 
 
@@ -71,10 +78,16 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
     return [p.grad for p in listed if p.grad is not None]
 
 
-def _norm(gradients: list[Any], norm_type: float) -> float:
-    magnitudes = (abs(g.astype("float64")) for g in gradients if g.size)
-    if norm_type == math.inf:
-        largest = [m.max().item() for m in magnitudes]
-        return math.nan if any(map(math.isnan, largest)) else max(largest, default=0.0)
-    total = sum((m**norm_type).sum().item() for m in magnitudes)
-    return float(total) ** (1.0 / norm_type)
+def _norm(k: Kernels, gradients: list[Any], norm_type: float) -> Any:
+    """A float, or on a device an array of no dimensions: nothing waits for it."""
+    if norm_type == 2.0:
+        total = k.squared_norm(gradients)
+    else:
+        total = k.xp.zeros((), "float64")
+        for magnitude in (abs(g.astype("float64")) for g in gradients if g.size):
+            if norm_type == math.inf:
+                total = k.xp.maximum(total, magnitude.max())
+            else:
+                total = total + (magnitude**norm_type).sum()
+    total = float(total) if k.device == "cpu" else total
+    return total if norm_type == math.inf else total ** (1.0 / norm_type)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, cast
 
 from minicnn.errors import ArgumentError, DTypeError, GraphError, ShapeError, nearest
-from minicnn.nn._arrays import Array, to_numpy, write
+from minicnn.nn._arrays import Array, on_device, to_numpy, write
 from minicnn.nn.module import Module
 from minicnn.nn.parameter import Parameter
 from minicnn.optim.state import checked_state
@@ -27,6 +27,8 @@ class Optimizer:
         param_groups : one dict a group, with its ``params`` and hyperparameters, which may be
             changed between steps, as schedules do
         state : what the optimizer remembers of each parameter
+        changing : every number that may be another one in the next step passes through it on its
+            way to a kernel; a captured graph puts it on the device here
     """
 
     #: names of the arrays, of a parameter's shape, that the state of a parameter can hold
@@ -38,6 +40,7 @@ class Optimizer:
         self.defaults = self._checked(defaults)
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Parameter, dict[str, Any]] = {}
+        self.changing: Callable[[float], Any] = float
         for group in _as_groups(params, self._name):
             self.add_param_group(group)
 
@@ -50,9 +53,18 @@ class Optimizer:
         raise NotImplementedError
 
     def _update(
-        self, k: Kernels, p: Array, g: Array, state: dict[str, Any], group: dict[str, Any]
+        self,
+        k: Kernels,
+        params: list[Array],
+        grads: list[Array],
+        states: list[dict[str, Any]],
+        group: dict[str, Any],
     ) -> None:
-        """Change p in place, given its gradient g."""
+        """Change params in place, all of one group and on one device, given their gradients.
+
+        One call of a kernel for all of them costs a GPU little more than one for a single array.
+        What changes from step to step, such as the learning rate, goes through `changing`.
+        """
         raise NotImplementedError
 
     def add_param_group(self, group: dict[str, Any]) -> None:
@@ -93,10 +105,22 @@ class Optimizer:
             )
         for p in self._params():
             self._check_gradient(p)
+        try:
+            for group in self.param_groups:
+                for k, (params, grads, states) in self._by_device(group).items():
+                    self._update(k, params, grads, states, group)
+        except MemoryError as error:
+            registry.raise_out_of_memory(f"{self._name}.step", error)
+
+    def advance(self) -> None:
+        """Count a step that a captured graph is to take, without touching an array.
+
+        What `step` passes to `changing` is passed again, with the values of this step: the same
+        code runs, only its kernels do nothing.
+        """
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._step_parameter(p, p.grad, group)
+            for k, (params, grads, states) in self._by_device(group).items():
+                self._update(cast(Kernels, _Idle(k.xp)), params, grads, states, group)
 
     def _check_gradient(self, p: Parameter) -> None:
         g = p.grad
@@ -107,11 +131,31 @@ class Optimizer:
                 f"{p.shape} {p.dtype}; they must be equal."
             )
 
-    def _step_parameter(self, p: Parameter, g: Array, group: dict[str, Any]) -> None:
-        state = self.state.setdefault(p, {})
+    def _by_device(self, group: dict[str, Any]) -> dict[Kernels, tuple[list[Any], ...]]:
+        """What is to be updated, as (arrays, gradients, states), for each kernel set."""
+        found: dict[Kernels, tuple[list[Any], ...]] = {}
+        for p in group["params"]:
+            if p.grad is not None:
+                state = self.state.setdefault(p, {})
+                k = self._kernels_for(p, state)
+                if k not in found:
+                    found[k] = [], [], []
+                params, grads, states = found[k]
+                params.append(p.array)
+                grads.append(p.grad)
+                states.append(state)
+        return found
+
+    def _kernels_for(self, p: Parameter, state: dict[str, Any]) -> Kernels:
+        """The kernel set of a parameter's device, to which its state follows it."""
         remembered = [state[name] for name in self.state_arrays if name in state]
-        k = registry.kernels_for(f"{self._name}.step", (p.array, g, *remembered))
-        self._update(k, p.array, g, state, group)
+        device = registry.device_of(p.array)
+        if registry.device_of(p.grad) != device:
+            return registry.kernels_for(f"{self._name}.step", (p.array, p.grad))  # says so
+        if any(registry.device_of(array) != device for array in remembered):
+            for name in set(self.state_arrays) & set(state):
+                state[name] = on_device(state[name], device)
+        return registry.kernels(device)
 
     # -- state
 
@@ -189,6 +233,16 @@ class Optimizer:
                 )
             seen.add(id(p))
         return params
+
+
+class _Idle:
+    """A kernel set whose primitives do nothing."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
 
 
 def _as_groups(params: Any, caller: str) -> list[dict[str, Any]]:

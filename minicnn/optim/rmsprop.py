@@ -64,17 +64,23 @@ class RMSprop(Optimizer):
         return {**checked, "alpha": alpha}
 
     def _update(
-        self, k: Kernels, p: Array, g: Array, state: dict[str, Any], group: dict[str, Any]
+        self,
+        k: Kernels,
+        params: list[Array],
+        grads: list[Array],
+        states: list[dict[str, Any]],
+        group: dict[str, Any],
     ) -> None:
-        for name in self.state_arrays:
-            if name not in state:
-                state[name] = k.xp.zeros_like(p)
+        for p, state in zip(params, states, strict=True):
+            for name in self.state_arrays:
+                if name not in state:
+                    state[name] = k.xp.zeros_like(p)
         k.rmsprop_step(
-            p,
-            g,
-            state["square"],
-            state["velocity"],
-            float(group["lr"]),
+            params,
+            grads,
+            [state["square"] for state in states],
+            [state["velocity"] for state in states],
+            self.changing(group["lr"]),
             float(group["alpha"]),
             float(group["eps"]),
             float(group["weight_decay"]),

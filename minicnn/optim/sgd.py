@@ -69,19 +69,27 @@ class SGD(Optimizer):
         return checked
 
     def _update(
-        self, k: Kernels, p: Array, g: Array, state: dict[str, Any], group: dict[str, Any]
+        self,
+        k: Kernels,
+        params: list[Array],
+        grads: list[Array],
+        states: list[dict[str, Any]],
+        group: dict[str, Any],
     ) -> None:
-        momentum, dampening = float(group["momentum"]), float(group["dampening"])
-        if momentum and "velocity" not in state:
-            state["velocity"] = k.xp.zeros_like(p)
-            dampening = 0.0
-        k.sgd_step(
-            p,
-            g,
-            state["velocity"] if momentum else None,
-            float(group["lr"]),
-            momentum,
-            dampening,
-            float(group["weight_decay"]),
-            group["nesterov"],
-        )
+        momentum, lr = float(group["momentum"]), self.changing(group["lr"])
+        weight_decay, nesterov = float(group["weight_decay"]), group["nesterov"]
+        if not momentum:
+            k.sgd_step(params, grads, None, lr, 0.0, 0.0, weight_decay, nesterov)
+            return
+        fresh = [i for i, state in enumerate(states) if "velocity" not in state]
+        for i in fresh:
+            states[i]["velocity"] = k.xp.zeros_like(params[i])
+        velocities = [state["velocity"] for state in states]
+        dampening = float(group["dampening"])
+        old = [i for i in range(len(params)) if i not in fresh]
+        # In its first step v = d.
+        parts = [(0.0, fresh), (dampening, old)] if dampening else [(0.0, fresh + old)]
+        for rate, chosen in parts:
+            if chosen:
+                p, g, v = ([column[i] for i in chosen] for column in (params, grads, velocities))
+                k.sgd_step(p, g, v, lr, momentum, rate, weight_decay, nesterov)

@@ -9,11 +9,14 @@ computes its own answer, the same one as `Kernels.random_keep`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import prange
 
 from minicnn_kernels.numba_cpu.compile import Array, flat, helper, int64, kernel, uint64
 from minicnn_kernels.numba_cpu.exponential import exponential
+from minicnn_kernels.reference import Key, Number
 
 BLOCK = 4096  # numbers that one task of dropout takes
 
@@ -66,7 +69,7 @@ def tanh_grad(gy: Array, y: Array) -> Array:
     return gx
 
 
-def dropout(x: Array, p: float, key: int, unit: int) -> Array:
+def dropout(x: Array, p: float, key: Key, unit: int) -> Array:
     """See `Kernels.dropout`."""
     if p >= 1.0:
         return np.zeros(x.shape, x.dtype)
@@ -76,7 +79,7 @@ def dropout(x: Array, p: float, key: int, unit: int) -> Array:
     return y
 
 
-def random_keep(count: int, p: float, key: int) -> Array:
+def random_keep(count: int, p: float, key: Key) -> Array:
     """See `Kernels.random_keep`."""
     keep = np.empty(count, np.bool_)
     _random_keep(*_threshold(p, key), keep)
@@ -84,36 +87,36 @@ def random_keep(count: int, p: float, key: int) -> Array:
 
 
 def sgd_step(
-    p: Array,
-    g: Array,
-    velocity: Array | None,
-    lr: float,
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    velocities: Sequence[Array] | None,
+    lr: Number,
     momentum: float,
     dampening: float,
     weight_decay: float,
     nesterov: bool,
 ) -> None:
-    """See `Kernels.sgd_step`; ``p`` and ``velocity`` must be contiguous."""
-    number = p.dtype.type
-    fresh = number(1.0 - dampening)
-    v = np.empty(0, p.dtype) if velocity is None else velocity.reshape(p.size)
-    rates = number(lr), number(momentum), fresh, number(weight_decay)
-    _sgd_step(p.reshape(p.size), flat(g, p.size), v, *rates, nesterov)
+    """See `Kernels.sgd_step`; ``params`` and ``velocities`` must be contiguous."""
+    for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+        number = p.dtype.type
+        v = np.empty(0, p.dtype) if velocities is None else velocities[i].reshape(p.size)
+        rates = number(lr), number(momentum), number(1.0 - dampening), number(weight_decay)
+        _sgd_step(p.reshape(p.size), flat(g, p.size), v, *rates, nesterov)
 
 
 def adam_step(
-    p: Array,
-    g: Array,
-    m: Array,
-    v: Array,
-    step: int,
-    lr: float,
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    ms: Sequence[Array],
+    vs: Sequence[Array],
+    step: Number,
+    lr: Number,
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    """See `Kernels.adam_step`; ``p``, ``m`` and ``v`` must be contiguous."""
+    """See `Kernels.adam_step`; ``params``, ``ms`` and ``vs`` must be contiguous."""
     rates = (
         lr / (1.0 - betas[0] ** step),
         *betas,
@@ -124,11 +127,12 @@ def adam_step(
         0.0 if decoupled else weight_decay,
         1.0 - lr * weight_decay if decoupled else 1.0,
     )
-    arrays = p.reshape(p.size), flat(g, p.size), m.reshape(p.size), v.reshape(p.size)
-    _adam_step(*arrays, np.array(rates, p.dtype))
+    for p, g, m, v in zip(params, grads, ms, vs, strict=True):
+        arrays = p.reshape(p.size), flat(g, p.size), m.reshape(p.size), v.reshape(p.size)
+        _adam_step(*arrays, np.array(rates, p.dtype))
 
 
-def _threshold(p: float, key: int) -> tuple[np.uint64, np.uint64]:
+def _threshold(p: float, key: Key) -> tuple[np.uint64, np.uint64]:
     return np.uint64(round(p * 2**32)), np.uint64(key)
 
 

@@ -6,8 +6,9 @@ one dtype, float32 or float64. Anything else goes to the reference, and in stric
 
 Some calls go to the reference silently, because array code is as good for them: a few operations on
 fewer than `SMALL` numbers take less time than starting the threads (`LIGHT`, `PRODUCTS` and
-`GRADIENT_PRODUCTS` times as many, where array code does better), and the mean of a whole plane, the
-one bin of global average pooling, is a single call of NumPy.
+`GRADIENT_PRODUCTS` times as many, where array code does better), the mean of a whole plane, the
+one bin of global average pooling, is a single call of NumPy, and `array_code` is for what takes few
+numbers or, like the norm of all gradients, a small part of a step.
 
 Other calls run on one thread: a second one needs 10 to 50 microseconds to wake, so that it only
 delays what one does in `WORTH_SHARING`. How long a call takes on one thread is estimated from its
@@ -79,6 +80,53 @@ def loop(
             return reference(self, *args)
         use_num_threads(is_small=cost(args) < WORTH_SHARING)
         return function(*args)
+
+    return method
+
+
+def loop_of_lists(function: Callable[..., Any], lists: int, in_place: Sequence[int]) -> Any:
+    """The method whose first ``lists`` arguments are lists, each array served as `loop` would.
+
+    Small arrays go to the reference, and so does what the loops do not serve.
+    """
+    name = function.__name__
+    reference = getattr(Kernels, name)
+    signature = inspect.signature(function)
+
+    @functools.wraps(reference)
+    def method(self: Kernels, *args: Any, **kwargs: Any) -> None:
+        if kwargs:
+            args = signature.bind(*args, **kwargs).args
+        served: list[tuple[Any, ...]] = []
+        others: list[tuple[Any, ...]] = []
+        none = [None] * len(args[0])
+        for arrays in zip(*(none if a is None else a for a in args[:lists]), strict=True):
+            reason = None if _small(arrays) else _refusal(arrays, lists, in_place)
+            if reason is not None:
+                self.fall_back(name, reason)
+            (others if reason or _small(arrays) else served).append(arrays)
+        if others:
+            reference(self, *_columns(args, others), *args[lists:])
+        if served:
+            use_num_threads(is_small=False)
+            function(*_columns(args, served), *args[lists:])
+
+    return method
+
+
+def _columns(args: Arguments, rows: list[tuple[Any, ...]]) -> list[Any]:
+    """The lists among args again, with the arrays of some rows; None stays."""
+    columns = zip(*rows, strict=True)
+    return [None if a is None else list(c) for a, c in zip(args, columns, strict=False)]
+
+
+def array_code(primitive: str) -> Any:
+    """The method that leaves a primitive to array code, which nothing here would be better than."""
+    reference = getattr(Kernels, primitive)
+
+    @functools.wraps(reference)
+    def method(self: Kernels, *args: Any, **kwargs: Any) -> Any:
+        return reference(self, *args, **kwargs)
 
     return method
 
@@ -214,6 +262,7 @@ class NumbaKernels(Kernels):
     adaptive_max_pool2d_grad = loop(pooling.adaptive_max_pool2d_grad, 1)
 
     batch_norm_statistics = loop(batch_norm.batch_norm_statistics, 1, skip=_empty, cost=_each(0.1))
+    batch_norm_move = array_code("batch_norm_move")
     batch_norm_eval = loop(batch_norm.batch_norm_eval, 5, cost=_each(0.1))
     batch_norm_eval_grad = loop(batch_norm.batch_norm_eval_grad, 5, cost=_each(0.3))
     batch_norm_grad = loop(batch_norm.batch_norm_grad, 5, cost=_each(0.3))
@@ -245,5 +294,7 @@ class NumbaKernels(Kernels):
     concat = loop(arithmetic.concat, 0, skip=_apart, cost=_joined)
     dropout = loop(elementwise.dropout, 1, skip=_small, cost=_each(0.3))
     random_keep = loop(elementwise.random_keep, 0, skip=_few)
-    sgd_step = loop(elementwise.sgd_step, 3, in_place=(0, 2), skip=_small)
-    adam_step = loop(elementwise.adam_step, 4, in_place=(0, 2, 3), skip=_small)
+    sgd_step = loop_of_lists(elementwise.sgd_step, 3, in_place=(0, 2))
+    adam_step = loop_of_lists(elementwise.adam_step, 4, in_place=(0, 2, 3))
+    squared_norm = array_code("squared_norm")
+    scale_by = array_code("scale_by")
