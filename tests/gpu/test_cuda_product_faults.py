@@ -1,8 +1,8 @@
 """Faults planted in the kernels of products and convolutions, one at a time: each must show.
 
 A fault is a text replaced in a copy of the kernels' folder. The stand-in runs what is compiled from
-it; a fault shows as a wrong number, as NaN where a copy had not arrived, or as a refusal. Bounds that
-only keep a copy from reading what is then multiplied by 0 or not stored are for the sanitizer.
+it; a fault shows as a wrong number, as NaN where a copy had not arrived, or as a refusal. Bounds
+that only keep a copy from reading what is multiplied by 0 or not stored are for the sanitizer.
 """
 
 from __future__ import annotations
