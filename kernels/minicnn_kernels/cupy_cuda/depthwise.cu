@@ -111,6 +111,5 @@ extern "C" __global__ void depthwise_weight(const float* __restrict__ gy,
         }
         if (threadIdx.x == 0)
             sums[(static_cast<long long>(slice) * s.filters + f) * TAPS + t] = shared[0];
-        __syncthreads();
     }
 }

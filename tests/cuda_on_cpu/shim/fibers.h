@@ -25,19 +25,28 @@ constexpr size_t kStackBytes = 64 << 10;
 constexpr size_t kGuardBytes = 4096;
 
 // Stacks for the largest block, each above a page that may not be touched. Memory is used by those
-// that run, and pages are set aside when they do: each is a mapping, of which a process may have
-// 65530, and every library of kernels has stacks of its own.
+// that run. Each such page is a mapping, of which a process may have 65530, and every library of
+// kernels has stacks of its own: so pages are set aside when a stack is used, and all of it is given
+// back after a launch.
+constexpr size_t kStackStep = kStackBytes + kGuardBytes;
+inline unsigned char* all_stacks = nullptr;
+inline int guarded_stacks = 0;
+
 inline unsigned char* stack_bottom(int number) {
-    static unsigned char* all = nullptr;
-    static int guarded = 0;
-    constexpr size_t step = kStackBytes + kGuardBytes;
-    if (!all) {
-        void* got = mmap(nullptr, step * 1024, PROT_READ | PROT_WRITE,
+    if (!all_stacks) {
+        void* got = mmap(nullptr, kStackStep * 1024, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        all = static_cast<unsigned char*>(got);
+        all_stacks = static_cast<unsigned char*>(got);
     }
-    for (; guarded <= number; guarded++) mprotect(all + guarded * step, kGuardBytes, PROT_NONE);
-    return all + number * step + kGuardBytes;
+    for (; guarded_stacks <= number; guarded_stacks++)
+        mprotect(all_stacks + guarded_stacks * kStackStep, kGuardBytes, PROT_NONE);
+    return all_stacks + number * kStackStep + kGuardBytes;
+}
+
+inline void give_stacks_back() {
+    if (all_stacks) munmap(all_stacks, kStackStep * 1024);
+    all_stacks = nullptr;
+    guarded_stacks = 0;
 }
 
 #ifdef __x86_64__

@@ -394,5 +394,6 @@ extern "C" __attribute__((visibility("default"))) const char* cuda_on_cpu_launch
     } else {
         run_grid(dynamic_bytes, order);
     }
+    give_stacks_back();
     return failure.empty() ? nullptr : failure.c_str();
 }
