@@ -92,13 +92,8 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def out_of_memory(caller: str, error: MemoryError) -> MemoryError:
-    """CuPy's error of that kind as one that helps; any other is returned as it is.
-
-    To be raised ``from`` the error it was made of.
-    """
-    if not type(error).__module__.startswith("cupy"):
-        return error
+def out_of_memory(caller: str, error: MemoryError) -> OutOfMemoryError:
+    """CuPy's error of that kind as one that helps, to be raised ``from`` it."""
     import cupy
 
     try:

@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from minicnn_kernels.errors import BackendError, DeviceError, MiniCNNError, nearest
+from minicnn_kernels.errors import BackendError, DeviceError, nearest
 from minicnn_kernels.reference import PRIMITIVES, Kernels
 from minicnn_kernels.threads import give_threads_to_blas
 
@@ -225,13 +225,13 @@ def _foreign_device(array: Any) -> str:
     )
 
 
-def out_of_memory(caller: str, error: MemoryError) -> MemoryError:
-    """A GPU's error of that kind in words that help, to be raised from it; others as they are."""
-    if "cupy" not in sys.modules or isinstance(error, MiniCNNError):
-        return error
-    from minicnn_kernels.cupy_probe import out_of_memory as explained
+def raise_out_of_memory(caller: str, error: MemoryError) -> NoReturn:
+    """Raise a GPU's error of that kind again in words that help; others as they are."""
+    if not type(error).__module__.startswith("cupy"):
+        raise error
+    from minicnn_kernels.cupy_probe import out_of_memory
 
-    return explained(caller, error)
+    raise out_of_memory(caller, error) from error
 
 
 def describe() -> str:

@@ -71,7 +71,7 @@ class DeviceLoader:
             self._labels = xp.asarray(self.dataset.labels)
             self._table = xp.asarray(table)
         except MemoryError as error:
-            raise registry.out_of_memory("DeviceLoader", error) from error
+            registry.raise_out_of_memory("DeviceLoader", error)
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""

@@ -28,7 +28,7 @@ def write(target: Array, values: np.ndarray) -> None:
     if registry.device_of(target) == "cpu":
         target[...] = values
     else:
-        target.set(np.ascontiguousarray(values, target.dtype))
+        target.set(np.asarray(values, target.dtype, order="C"))
 
 
 def on_device(array: Array, device: str) -> Array:
@@ -40,7 +40,7 @@ def on_device(array: Array, device: str) -> Array:
     try:
         return registry.kernels(device).xp.asarray(array)
     except MemoryError as error:
-        raise registry.out_of_memory(f"moving an array {array.shape}", error) from error
+        registry.raise_out_of_memory(f"moving an array {array.shape}", error)
 
 
 def check_device(device: str, caller: str) -> str:

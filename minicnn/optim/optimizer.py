@@ -105,9 +105,12 @@ class Optimizer:
             )
         for p in self._params():
             self._check_gradient(p)
-        for group in self.param_groups:
-            for k, (params, grads, states) in self._by_device(group).items():
-                self._update(k, params, grads, states, group)
+        try:
+            for group in self.param_groups:
+                for k, (params, grads, states) in self._by_device(group).items():
+                    self._update(k, params, grads, states, group)
+        except MemoryError as error:
+            registry.raise_out_of_memory(f"{self._name}.step", error)
 
     def advance(self) -> None:
         """Count a step that a captured graph is to take, without touching an array.

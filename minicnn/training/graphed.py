@@ -41,7 +41,7 @@ held as long as the fit lasts. See NVIDIA's CUDA C++ programming guide, "CUDA Gr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,7 @@ from minicnn import random
 from minicnn.errors import CaptureError
 from minicnn.optim.lr_scheduler import ReduceLROnPlateau
 from minicnn_kernels import registry
+from minicnn_kernels.precision import tf32_allowed
 
 if TYPE_CHECKING:
     from minicnn.training.trainer import Trainer
@@ -231,6 +232,7 @@ class _Recording:
 
     def _capture(self) -> Any:
         """Run the steps once in Python, while the stream writes down what they launch."""
+        take_back = _host_state(self.trainer)
         self.stream.begin_capture()
         try:
             with self._held():
@@ -239,6 +241,7 @@ class _Recording:
         except Exception as error:
             with contextlib.suppress(Exception):  # the stream may have given up by itself
                 self.stream.end_capture()
+            take_back()
             if isinstance(error, CaptureError):
                 raise
             raise CaptureError(
@@ -269,6 +272,27 @@ class _Recording:
             optimizer.changing = float
 
 
+def _host_state(trainer: Trainer) -> Callable[[], None]:
+    """What Python counts in a step; call the result to forget the steps since."""
+    optimizer, scheduler = trainer.optimizer, trainer.scheduler
+    generator = random.get_state()
+    schedule = scheduler.state_dict() if scheduler else {}
+    groups = [dict(group) for group in optimizer.param_groups]
+    states = [(state, dict(state)) for state in optimizer.state.values()]
+
+    def take_back() -> None:
+        random.set_state(generator)
+        if scheduler is not None:
+            scheduler.load_state_dict(schedule)
+        for group, before in zip(optimizer.param_groups, groups, strict=True):
+            group.update(before)
+        for state, old in states:
+            state.update(old)
+        optimizer.zero_grad()
+
+    return take_back
+
+
 def _circumstances(trainer: Trainer, batches: Sequence[Batch]) -> dict[str, Any]:
     """All that captured steps depend on besides the table and the inputs; arrays by identity."""
     model, optimizer = trainer.model, trainer.optimizer
@@ -286,6 +310,6 @@ def _circumstances(trainer: Trainer, batches: Sequence[Batch]) -> dict[str, Any]
             {name: value for name, value in group.items() if name not in ("params", "lr")}
             for group in optimizer.param_groups
         ],
-        "kernels": registry.kernels("cuda"),
+        "kernels": (registry.kernels("cuda"), tf32_allowed()),
         "loss": (trainer.loss, trainer.clip_norm),
     }
