@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Kernels of every kind, at shapes that an instrumented build gets through in seconds.
-SANITIZED = "cupy_cuda and float32 and (relu or max_pool2d or batch_norm or softmax or conv2d)"
+SANITIZED = "cupy_cuda and float32 and (relu or max_pool2d or batch_norm or softmax)"
 SANITIZED_OWN = "tiled or shuffles or warp_operations or tensor_core or copies_that or atomics"
 
 
@@ -65,23 +65,54 @@ def sanitizing(**extra: str) -> dict[str, str]:
     return environment(LD_PRELOAD=library, MINICNN_CUDA_SANITIZE="1", **options, **extra)
 
 
+class Run:
+    """pytest on tests of this folder, started at once; it takes no options but those given."""
+
+    def __init__(self, folder: Path, env: dict[str, str], *arguments: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.report, self.output = folder / "report.xml", folder / "output.txt"
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
+        # A report of the sanitizers must not be lost in what pytest has captured and not shown.
+        command += [f"--junitxml={self.report}", "-o", "addopts=--strict-markers"]
+        command += ["--capture=sys", *arguments]
+        with self.output.open("w") as file:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
+
+    def outcome(self) -> Outcome:
+        """What it came to, once it has ended."""
+        status = self.process.wait()
+        text = self.output.read_text()
+        if not self.report.exists():  # a sanitizer ended the process
+            return Outcome(0, 1, [], text)
+        cases = list(ElementTree.parse(self.report).getroot().iter("testcase"))
+        bad = [case for case in cases if {part.tag for part in case} & {"failure", "error"}]
+        skipped = [case.find("skipped") for case in cases]
+        reasons = [str(note.get("message")) for note in skipped if note is not None]
+        failed = len(bad) or int(status not in (0, 5))  # 5: nothing was selected
+        return Outcome(len(cases) - len(reasons), failed, reasons, text)
+
+
 def run(folder: Path, env: dict[str, str], *arguments: str) -> Outcome:
-    """Run pytest on tests of this folder; it reads no settings but those of the project."""
-    report = folder / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
-    # A report of the sanitizers must not be lost in what pytest has captured and not yet shown.
-    command += [f"--junitxml={report}", "-o", "addopts=--strict-markers", "--capture=sys"]
-    command += arguments
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    text = done.stdout + done.stderr
-    if not report.exists():  # a sanitizer ended the process
-        return Outcome(0, 1, [], text)
-    cases = list(ElementTree.parse(report).getroot().iter("testcase"))
-    bad = [case for case in cases if {part.tag for part in case} & {"failure", "error"}]
-    skipped = [case.find("skipped") for case in cases]
-    reasons = [str(note.get("message")) for note in skipped if note is not None]
-    failed = len(bad) or int(done.returncode not in (0, 5))  # 5: nothing was selected
-    return Outcome(len(cases) - len(reasons), failed, reasons, text)
+    return Run(folder, env, *arguments).outcome()
+
+
+PARTS = {
+    "the kernels' own tests": ("tests/gpu", "-m", "gpu"),
+    "tests of every set": ("tests", "-m", "gpu", "--ignore=tests/gpu"),
+}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """The GPU tests in two processes, side by side."""
+    started = {
+        name: Run(tmp_path_factory.mktemp("gpu"), environment(), *arguments)
+        for name, arguments in PARTS.items()
+    }
+    yield started
+    for process in started.values():
+        process.process.kill()
+        process.process.wait()
 
 
 def test_the_stand_in_itself(tmp_path, pytestconfig):
@@ -91,9 +122,9 @@ def test_the_stand_in_itself(tmp_path, pytestconfig):
     assert not outcome.skipped
 
 
-def test_every_gpu_test(tmp_path, pytestconfig):
-    outcome = run(tmp_path, environment(), "tests", "-m", "gpu")
-    outcome.check(pytestconfig, "marked gpu")
+@pytest.mark.parametrize("part", PARTS)
+def test_every_gpu_test(part, parts, pytestconfig):
+    parts[part].outcome().check(pytestconfig, f"marked gpu ({part})")
 
 
 def test_kernels_under_the_sanitizers(tmp_path, pytestconfig):
