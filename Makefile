@@ -1,6 +1,8 @@
 # make train   create the environment, install, train the notes' CNN on Fashion-MNIST
 # make test    create the environment, install, run every test
 # make bench   the same with PyTorch, then every benchmark; tables go to benchmarks/results
+# make gpu     on a machine with a GPU and nothing to install: probe, tests, kernels, training
+#              make gpu STAGES="probe kernels" ARGS="--sets cupy_cuda"
 # make lint    ruff and mypy;   make clean   remove the environment and all build products
 #
 # ARGS goes to the command:  make train ARGS="--epochs 3"   make test ARGS="-k conv2d"
@@ -10,26 +12,32 @@
 PYTHON ?= python3
 VENV   ?= .venv
 EXTRAS ?=
+# A second process keeps a second core busy where a test has one thread, such as the compiler's.
+TESTERS ?= 2
 ARGS   ?=
 
 comma  := ,
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-RESULTS := benchmarks/results
+RESULTS ?= benchmarks/results
+STAGES  ?= probe tests kernels training
 
-.PHONY: train test bench lint clean
+.PHONY: train test bench gpu lint clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.installed
 	$(BIN)/minicnn train $(ARGS)
 
 test: $(VENV)/.installed-test$(if $(EXTRAS),-$(EXTRAS))
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
 
 bench: $(VENV)/.installed-test-parity
 	$(BIN)/python benchmarks/kernels.py --results $(RESULTS)
 	$(BIN)/python benchmarks/convolution_layers.py --json $(RESULTS)/convolution-$(shell date +%F).json
 	$(BIN)/python benchmarks/versus.py --results $(RESULTS) $(ARGS)
+
+gpu:
+	PYTHONPATH=.:kernels$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu $(STAGES) --results $(RESULTS) $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -93,6 +93,19 @@ def resnet18(nn: Any, cat: Any) -> Any:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
 
 
+def resnet50(nn: Any, cat: Any) -> Any:
+    """ResNet-50 for ImageNet, projection shortcuts; too large to be timed on a CPU by default."""
+    block = _bottleneck(nn)
+    layers = [nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    layers.append(nn.MaxPool2d(3, 2, padding=1))
+    C = 64
+    for width, count in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for i in range(count):
+            layers.append(block(C, width, 2 if i == 0 and width != 64 else 1))
+            C = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000))
+
+
 def squeezenet(nn: Any, cat: Any) -> Any:
     """SqueezeNet 1.1."""
 
@@ -150,13 +163,32 @@ def densenet121(nn: Any, cat: Any) -> Any:
 
 
 def _basic_block(nn: Any) -> Any:
+    def body(C: int, F: int, stride: int) -> list[Any]:
+        return [
+            *(nn.Conv2d(C, F, 3, stride, 1, bias=False), nn.BatchNorm2d(F), nn.ReLU()),
+            *(nn.Conv2d(F, F, 3, 1, 1, bias=False), nn.BatchNorm2d(F)),
+        ]
+
+    return _residual_block(nn, body, 1)
+
+
+def _bottleneck(nn: Any) -> Any:
+    def body(C: int, width: int, stride: int) -> list[Any]:
+        return [
+            *(nn.Conv2d(C, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()),
+            *(nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()),
+            *(nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)),
+        ]
+
+    return _residual_block(nn, body, 4)
+
+
+def _residual_block(nn: Any, body: Callable[..., list[Any]], expansion: int) -> Any:
     class Block(nn.Module):
-        def __init__(self, C: int, F: int, stride: int) -> None:
+        def __init__(self, C: int, width: int, stride: int) -> None:
             super().__init__()
-            self.body = nn.Sequential(
-                *(nn.Conv2d(C, F, 3, stride, 1, bias=False), nn.BatchNorm2d(F), nn.ReLU()),
-                *(nn.Conv2d(F, F, 3, 1, 1, bias=False), nn.BatchNorm2d(F)),
-            )
+            F = expansion * width
+            self.body = nn.Sequential(*body(C, width, stride))
             self.shortcut = nn.Identity()
             if stride != 1 or C != F:
                 self.shortcut = nn.Sequential(

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import os
+from pathlib import Path
+
 import pytest
-from hypothesis import settings
 
 import minicnn
-from minicnn_kernels import algorithms, registry
+from minicnn_kernels import algorithms, precision, registry
 
-settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
-settings.load_profile("repeatable")
+precision.allow_tf32(False)  # float32 is what tolerances are computed for; tests of TF32 allow it
+
+# What a checkout on a GPU machine, used without being installed, may lack. Test files that import
+# one of them are then left out, by name.
+OPTIONAL = (
+    "hypothesis",
+    "numba",
+    "PIL",
+    "pooch",
+    "rich",
+    "safetensors",
+    "threadpoolctl",
+    "tomli_w",
+)
+MISSING = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
+LEFT_OUT = pytest.StashKey[list[str]]()
+TEST_SETS = os.environ.get("MINICNN_TEST_SETS")
+
+if "hypothesis" not in MISSING:
+    from hypothesis import settings
+
+    settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+    settings.load_profile("repeatable")
 
 # The stand-in for CuPy is put on the path by those who want it, and only there is it "cupy".
 collect_ignore = ["cuda_on_cpu"]
 
 FAULTS_PLANTED = pytest.StashKey[int]()
 FAULTS_CAUGHT = pytest.StashKey[int]()
+COUNTERS = {"planted": FAULTS_PLANTED, "caught": FAULTS_CAUGHT}
+RAN_ON_CPU = pytest.StashKey[list[str]]()
 
 
 def global_state() -> dict[str, object]:
@@ -25,6 +52,7 @@ def global_state() -> dict[str, object]:
         "strict mode": registry.load("numpy").strict,
         "grad mode": minicnn.is_grad_enabled(),
         "direct convolution": algorithms.is_direct(),
+        "TF32": precision.tf32_allowed(),
         "number of threads": minicnn.get_num_threads(),
     }
 
@@ -32,6 +60,7 @@ def global_state() -> dict[str, object]:
 def restore(state: dict[str, object]) -> None:
     minicnn.use_backend(str(state["kernel set"]), strict=bool(state["strict mode"]))
     minicnn.direct_convolution(bool(state["direct convolution"]))
+    minicnn.allow_tf32(bool(state["TF32"]))
     minicnn.autograd._thread.grad_enabled = bool(state["grad mode"])
     if minicnn.get_num_threads() != state["number of threads"]:
         minicnn.set_num_threads(int(str(state["number of threads"])))
@@ -67,7 +96,76 @@ def loops_for_every_size():
         yield
 
 
+def _imports(path: Path) -> set[str]:
+    """The packages that a module imports at its top level."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+            if (node.module or "").startswith("minicnn_kernels.numba_cpu"):
+                found.add("numba")
+    return found
+
+
+def pytest_ignore_collect(collection_path, config):
+    if not MISSING or collection_path.suffix != ".py" or collection_path.name == "conftest.py":
+        return None
+    missing = _imports(collection_path).intersection(MISSING)
+    if not missing:
+        return None
+    reason = f"{collection_path.name} ({', '.join(sorted(missing))} not installed)"
+    config.stash.setdefault(LEFT_OUT, []).append(reason)
+    return True
+
+
+def pytest_collection_modifyitems(config, items):
+    """With MINICNN_TEST_SETS: the tests of the device sets named there; without names, the rest."""
+    if TEST_SETS is None:
+        return
+    on_device = {n for n in registry.names() if registry._find(n).device != "cpu"}
+    wanted = set(TEST_SETS.split())
+    chosen, others = [], []
+    for item in items:
+        sets = on_device & _parameters(item)
+        fits = bool(sets) and sets <= wanted if wanted else not sets
+        (chosen if fits else others).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = chosen
+
+
+def _parameters(item: pytest.Item) -> set[str]:
+    call = getattr(item, "callspec", None)
+    return {p for p in call.params.values() if isinstance(p, str)} if call else set()
+
+
+def pytest_sessionfinish(session):
+    """A process of several tells the one that started it what it has counted."""
+    if hasattr(session.config, "workeroutput"):
+        for name, key in COUNTERS.items():
+            session.config.workeroutput[name] = session.config.stash.get(key, 0)
+
+
+class SeveralProcesses:
+    """What the process that started others does when one of them has ended."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node):
+        for name, key in COUNTERS.items():
+            counted = getattr(node, "workeroutput", {}).get(name, 0)
+            node.config.stash[key] = node.config.stash.get(key, 0) + counted
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(SeveralProcesses())
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    planted, caught = config.stash.get(FAULTS_PLANTED, 0), config.stash.get(FAULTS_CAUGHT, 0)
+    for reason in config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_line(f"left out: {reason}")
+    planted, caught = (config.stash.get(key, 0) for key in COUNTERS.values())
     if planted:
         terminalreporter.write_line(f"{planted} planted faults, {caught} caught")
+    if ran := config.stash.get(RAN_ON_CPU, []):
+        terminalreporter.write_line(f"tests on the stand-in for CuPy: {', '.join(ran)}")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from conftest import FAULTS_CAUGHT, FAULTS_PLANTED
+from kernel_sets import ON_DEVICE
 from specs import SPECS
 
 from minicnn import functional as F
@@ -142,3 +143,12 @@ def test_a_method_of_a_class_can_be_broken():
     before = Tanh.backward
     assert surviving_faults(spec) == []
     assert Tanh.backward is before
+
+
+@pytest.mark.gpu
+@each_spec
+def test_every_planted_fault_is_caught_on_the_device(spec):
+    """With the set that the device uses; what differs there is where the arrays live."""
+    if not ON_DEVICE:
+        pytest.skip("no CUDA device")
+    assert surviving_faults(spec, registry.selected("cuda")) == []

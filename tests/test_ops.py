@@ -1,37 +1,26 @@
-"""The table of specs, for every public function, kernel set and dtype, and what it cannot hold."""
+"""The table of specs, for every public function, kernel set and dtype, and what it cannot hold.
+
+Windows drawn at random are in test_ops_drawn.py.
+"""
 
 import dataclasses
 import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from specs import SPECS, adaptive_pooling, convolution, pooling
-from specs._oracles import inside, windows
+from kernel_sets import FRESH_SEED, USABLE, each_backend, each_dtype, marked, on_set, spec_of
+from specs import SPECS
 from specs.errors import ERRORS
 from specs.real_sizes import REAL
 
 import minicnn
 from minicnn import Tensor
 from minicnn import functional as F
-from minicnn.testing import Case, assert_close, check_case, check_op, distinct
-from minicnn_kernels import reference, registry
+from minicnn.testing import assert_close, check_op, distinct
+from minicnn.testing.tolerance import to_host
+from minicnn_kernels import reference
 
 pytestmark = pytest.mark.usefixtures("loops_for_every_size")
-
-
-def marked(name):
-    return pytest.param(name, marks=[] if registry.load(name).device == "cpu" else pytest.mark.gpu)
-
-
-USABLE = [name for name, reason in registry.availability().items() if reason is None]
-each_backend = pytest.mark.parametrize("backend", [marked(name) for name in USABLE])
-each_dtype = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
-
-
-def spec_of(name):
-    return next(spec for spec in SPECS if spec.name == name)
 
 
 @each_backend
@@ -50,108 +39,6 @@ def test_concat_is_cat():
     assert F.concat is F.cat
 
 
-# ------------------------------------------------------------------ windows drawn at random
-
-small = st.integers(1, 3)
-paddings = st.integers(0, 2)
-two = st.tuples
-
-
-@st.composite
-def convolutions(draw):
-    """Shapes and settings of a convolution that has an output."""
-    groups = draw(st.integers(1, 2))
-    channels, filters = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
-    size, kernel = draw(two(st.integers(1, 6), st.integers(1, 6))), draw(two(small, small))
-    settings = {
-        "stride": draw(two(small, small)),
-        "padding": draw(two(paddings, paddings)),
-        "dilation": draw(two(st.integers(1, 2), st.integers(1, 2))),
-        "groups": groups,
-    }
-    if draw(st.booleans()):
-        settings |= {"padding": "same", "stride": 1}
-    else:
-        for n, k, p, d in zip(size, kernel, settings["padding"], settings["dilation"], strict=True):
-            assume(d * (k - 1) + 1 <= n + 2 * p)
-    shapes = (draw(st.integers(1, 2)), channels, *size), (filters, channels // groups, *kernel)
-    return shapes, draw(st.booleans()), settings
-
-
-@st.composite
-def poolings(draw, dilated):
-    """Shape and settings of a pooling; windows may overlap, leave a rest or hang over."""
-    kernel = draw(two(small, small))
-    dilation = draw(two(st.integers(1, 2), st.integers(1, 2))) if dilated else (1, 1)
-    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    padding = tuple(draw(st.integers(0, min(2, e // 2))) for e in extent)
-    settings = {
-        "kernel_size": kernel,
-        "stride": draw(st.none() | two(small, small)),
-        "padding": padding,
-        "ceil_mode": draw(st.booleans()),
-    }
-    hang = [s - 1 if settings["ceil_mode"] else 0 for s in settings["stride"] or kernel]
-    size = tuple(
-        draw(st.integers(max(1, e - 2 * p - h), 6))
-        for e, p, h in zip(extent, padding, hang, strict=True)
-    )
-    if dilated:
-        settings["dilation"] = dilation
-        assume(_every_window_has_a_cell(size, **settings))
-    return (draw(st.integers(1, 2)), draw(st.integers(1, 2)), *size), settings
-
-
-def _every_window_has_a_cell(size, kernel_size, stride, **settings):
-    """Dilated taps can fall on both sides of a small map."""
-    grid = windows(size, kernel_size, kernel_size if stride is None else stride, **settings)
-    return all(any(inside(r, c, size) for *_, r, c in taps) for row in grid for taps in row)
-
-
-def drawn_case(shape, settings):
-    """A window with gaps may miss the first element, so that a NaN there need not show."""
-    return dataclasses.replace(pooling.case("drawn", shape, **settings), nan=False)
-
-
-@each_backend
-@given(drawn=convolutions())
-def test_any_convolution(backend, drawn):
-    (x, w), bias, settings = drawn
-    case = Case("drawn", convolution.filters(x, w, bias), settings, batch=(0,), nan=False)
-    for dtype in (np.float64, np.float32):
-        check_case(spec_of("conv2d"), case, backend, dtype)
-
-
-@each_backend
-@pytest.mark.parametrize("name", ["max_pool2d", "min_pool2d"])
-@given(drawn=poolings(dilated=True))
-def test_any_selecting_pooling(backend, name, drawn):
-    shape, settings = drawn
-    for dtype in (np.float64, np.float32):
-        check_case(spec_of(name), drawn_case(shape, settings), backend, dtype)
-
-
-@each_backend
-@pytest.mark.parametrize("name", ["avg_pool2d", "distance_weighted_pool2d", "l2_pool2d"])
-@given(drawn=poolings(dilated=False), counted=st.booleans())
-def test_any_weighing_pooling(backend, name, drawn, counted):
-    shape, settings = drawn
-    if name != "l2_pool2d":
-        settings = {**settings, "count_include_pad": counted}
-    for dtype in (np.float64, np.float32):
-        check_case(spec_of(name), drawn_case(shape, settings), backend, dtype)
-
-
-@each_backend
-@pytest.mark.parametrize("name", ["adaptive_avg_pool2d", "adaptive_max_pool2d"])
-@given(size=two(st.integers(1, 6), st.integers(1, 6)), output_size=two(small, small))
-def test_any_adaptive_pooling(backend, name, size, output_size):
-    shape = (2, 1, *size)
-    case = Case("drawn", adaptive_pooling.maps(shape), {"output_size": output_size}, batch=(0,))
-    for dtype in (np.float64, np.float32):
-        check_case(spec_of(name), case, backend, dtype)
-
-
 def test_convolution_in_pieces_of_one_image(monkeypatch):
     monkeypatch.setattr(reference, "COLUMN_BYTES", 1)
     check_op(spec_of("conv2d"), "numpy", np.float64)
@@ -168,10 +55,10 @@ def _normal(seed, *shapes):
 def _results(backend, function, arrays, kwargs):
     """The result and every gradient, computed by one kernel set."""
     with minicnn.use_backend(backend):
-        tensors = [Tensor(registry.kernels().xp.asarray(a), requires_grad=True) for a in arrays]
+        tensors = [Tensor(on_set(backend, a), requires_grad=True) for a in arrays]
         y = function(*tensors, **kwargs)
-        (gy,) = _normal(1, y.shape)
-        y.backward(registry.kernels().xp.asarray(gy.astype(y.dtype)))
+        (gy,) = _normal(FRESH_SEED + 1, y.shape)
+        y.backward(on_set(backend, gy.astype(y.dtype)))
     return y, [t.grad for t in tensors]
 
 
@@ -181,7 +68,7 @@ def _results(backend, function, arrays, kwargs):
 def test_kernel_sets_agree_with_the_reference_in_real_sizes(name, dtype, backend):
     """Against float64 of the reference, which the specs have checked; many tiles and threads."""
     function, shapes, kwargs, terms = REAL[name]
-    arrays = [a.astype(dtype) for a in _normal(0, *shapes)]
+    arrays = [a.astype(dtype) for a in _normal(FRESH_SEED, *shapes)]
     y, gradients = _results(backend, function, arrays, kwargs)
     exact, exact_gradients = _results(
         "numpy", function, [a.astype(np.float64) for a in arrays], kwargs
@@ -202,36 +89,38 @@ def test_kernel_sets_agree_with_the_reference_in_real_sizes(name, dtype, backend
 @pytest.mark.parametrize("function", [F.max_pool2d, F.min_pool2d])
 def test_the_first_of_equal_values_gets_the_gradient(function, dtype, backend):
     with minicnn.use_backend(backend):
-        x = Tensor(np.ones((1, 1, 3, 3), dtype), requires_grad=True)
-        function(x, 2, stride=1).backward(np.array([[[[1, 2], [3, 4]]]], dtype))
-    assert x.grad.tolist() == [[[[1, 2, 0], [3, 4, 0], [0, 0, 0]]]]
+        x = Tensor(on_set(backend, np.ones((1, 1, 3, 3), dtype)), requires_grad=True)
+        gy = on_set(backend, np.array([[[[1, 2], [3, 4]]]], dtype))
+        function(x, 2, stride=1).backward(gy)
+    assert to_host(x.grad).tolist() == [[[[1, 2, 0], [3, 4, 0], [0, 0, 0]]]]
 
 
 @each_backend
 @pytest.mark.parametrize("padding", [0, 1])
 def test_a_window_of_minus_infinity_has_a_winner_inside_the_map(padding, backend):
     with minicnn.use_backend(backend):
-        x = Tensor(np.full((1, 1, 2, 2), -np.inf, np.float32), requires_grad=True)
+        x = Tensor(on_set(backend, np.full((1, 1, 2, 2), -np.inf, np.float32)), requires_grad=True)
         y = F.max_pool2d(x, 2, padding=padding)
-        y.backward(np.ones_like(y.array))
-    assert np.all(y.array == -np.inf)
-    assert x.grad.sum() == y.size
+        y.backward(on_set(backend, np.ones(y.shape, np.float32)))
+    assert np.all(y.numpy() == -np.inf)
+    assert to_host(x.grad).sum() == y.size
 
 
 @each_backend
 def test_adaptive_pooling_gives_the_first_of_equal_values_the_gradient(backend):
     with minicnn.use_backend(backend):
-        x = Tensor(np.ones((1, 1, 3, 3), np.float32), requires_grad=True)
-        F.adaptive_max_pool2d(x, 2).backward(np.array([[[[1, 2], [3, 4]]]], np.float32))
-    assert x.grad.tolist() == [[[[1, 2, 0], [3, 4, 0], [0, 0, 0]]]]
+        x = Tensor(on_set(backend, np.ones((1, 1, 3, 3), np.float32)), requires_grad=True)
+        gy = on_set(backend, np.array([[[[1, 2], [3, 4]]]], np.float32))
+        F.adaptive_max_pool2d(x, 2).backward(gy)
+    assert to_host(x.grad).tolist() == [[[[1, 2, 0], [3, 4, 0], [0, 0, 0]]]]
 
 
 @each_backend
 def test_equal_maxima_share_the_gradient(backend):
     with minicnn.use_backend(backend):
-        x = Tensor(np.float32([[3, 1, 3], [2, 2, 2]]), requires_grad=True)
-        F.amax(x, 1).backward(np.float32([4, 6]))
-    assert x.grad.tolist() == [[2, 0, 2], [2, 2, 2]]
+        x = Tensor(on_set(backend, np.float32([[3, 1, 3], [2, 2, 2]])), requires_grad=True)
+        F.amax(x, 1).backward(on_set(backend, np.float32([4, 6])))
+    assert to_host(x.grad).tolist() == [[2, 0, 2], [2, 2, 2]]
 
 
 def _maps_with_nan(place):
@@ -258,7 +147,7 @@ def _maps_with_nan(place):
 )
 def test_a_nan_anywhere_in_a_window_is_its_result(pool, place, backend):
     with minicnn.use_backend(backend):
-        assert np.isnan(pool(Tensor(_maps_with_nan(place))).array).all()
+        assert np.isnan(pool(Tensor(on_set(backend, _maps_with_nan(place)))).numpy()).all()
 
 
 @each_backend
@@ -266,11 +155,11 @@ def test_a_nan_anywhere_in_a_window_is_its_result(pool, place, backend):
 @pytest.mark.parametrize("function", [F.max_pool2d, F.min_pool2d])
 def test_the_gradient_goes_to_the_nan(function, place, backend):
     with minicnn.use_backend(backend):
-        x = Tensor(_maps_with_nan(place), requires_grad=True)
+        x = Tensor(on_set(backend, _maps_with_nan(place)), requires_grad=True)
         function(x, 2).sum().backward()
     expected = np.zeros((2, 2))
     expected[place] = 1
-    assert x.grad[0, 0].tolist() == expected.tolist()
+    assert to_host(x.grad)[0, 0].tolist() == expected.tolist()
 
 
 @each_backend
@@ -282,18 +171,18 @@ def test_infinity_and_nan_pass_through_activations(function, value, backend):
     high, low = limits[function]
     expected = math.nan if math.isnan(value) else high if value > 0 else low
     with minicnn.use_backend(backend):
-        result = function(Tensor(np.full(1, value, np.float32)))
+        result = function(Tensor(on_set(backend, np.full(1, value, np.float32))))
     assert_close(result, np.array([expected]), terms=0)
 
 
 @each_backend
 def test_a_class_of_weight_0_adds_nothing_even_with_probability_0(backend):
     with minicnn.use_backend(backend):
-        x = Tensor(np.float32([[0.0, -np.inf]]), requires_grad=True)
+        x = Tensor(on_set(backend, np.float32([[0.0, -np.inf]])), requires_grad=True)
         loss = F.cross_entropy(x, [0])
         loss.backward()
     assert loss.item() == 0
-    assert x.grad.tolist() == [[0, 0]]
+    assert to_host(x.grad).tolist() == [[0, 0]]
 
 
 def test_batch_norm_of_a_constant_channel_is_the_bias():
@@ -318,7 +207,7 @@ def test_powers_of_zero():
 def test_dropout_drops_a_share_of_p(p, backend):
     count = 40_000
     with minicnn.use_backend(backend):
-        y = F.dropout(Tensor(np.ones(count, np.float32)), p, key=5).array
+        y = F.dropout(Tensor(on_set(backend, np.ones(count, np.float32))), p, key=5).numpy()
     dropped = int((y == 0).sum())
     deviation = math.sqrt(count * p * (1 - p))  # of a binomial count
     assert abs(dropped - count * p) < 5 * deviation
@@ -336,14 +225,14 @@ def test_dropout_draws_its_key_from_the_seeded_generator():
     assert not np.array_equal(first, second)
 
 
-def test_every_cpu_backend_draws_the_same_mask():
-    x = Tensor(np.ones((3, 50_000), np.float32))
+@each_backend
+def test_every_backend_draws_the_same_mask(backend):
+    x = np.ones((3, 5_000), np.float32)
     masks = []
-    for name in USABLE:
-        if registry.load(name).device == "cpu":
-            with minicnn.use_backend(name):
-                masks.append(F.dropout(x, 0.3, key=11).array)
-    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+    for name in ("numpy", backend):
+        with minicnn.use_backend(name):
+            masks.append(F.dropout(Tensor(on_set(name, x)), 0.3, key=11).numpy())
+    assert np.array_equal(*masks)
 
 
 # ------------------------------------------------------------------ errors

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -223,6 +223,15 @@ def _foreign_device(array: Any) -> str:
     raise DeviceError(
         f"minicnn cannot use an array of type {type(array).__name__}; convert it to NumPy or CuPy."
     )
+
+
+def raise_out_of_memory(caller: str, error: MemoryError) -> NoReturn:
+    """Raise a GPU's error of that kind again in words that help; others as they are."""
+    if not type(error).__module__.startswith("cupy"):
+        raise error
+    from minicnn_kernels.cupy_probe import out_of_memory
+
+    raise out_of_memory(caller, error) from error
 
 
 def describe() -> str:

@@ -21,6 +21,7 @@ loops of its own in the same Python thread calls `numba.set_num_threads` before 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -149,12 +150,17 @@ def give_threads_to_blas(wanted: bool) -> None:
 
 
 def apply_num_threads() -> None:
-    """Bring BLAS and Numba to their numbers; other Python threads follow at their next kernel."""
-    global _blas_limit, _version
-    import threadpoolctl
+    """Bring BLAS and Numba to their numbers; other Python threads follow at their next kernel.
 
-    blas_count = get_num_threads() if _blas_has_threads else 1
-    _blas_limit = threadpoolctl.threadpool_limits(limits=blas_count, user_api="blas")
+    A checkout that is used without being installed may lack threadpoolctl; then BLAS keeps the
+    number of threads that it started with.
+    """
+    global _blas_limit, _version
+    with contextlib.suppress(ImportError):
+        import threadpoolctl
+
+        blas_count = get_num_threads() if _blas_has_threads else 1
+        _blas_limit = threadpoolctl.threadpool_limits(limits=blas_count, user_api="blas")
     _version += 1
     if "numba" in sys.modules:
         use_num_threads()

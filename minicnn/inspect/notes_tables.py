@@ -66,12 +66,12 @@ def notes_vgg16(network: Network | Summary) -> NotesTable:
     ``network`` is VGG-16 for 3x224x224 images and 1000 classes, without batch norm, or its
     `summary`. Raises `ArgumentError` for another network.
 
-    >>> from minicnn import models
-    >>> notes_vgg16(models.create("notes_cnn"))
-    Traceback (most recent call last):
-    ...
-    minicnn.errors.ArgumentError: notes_vgg16: notes_cnn, input 1x28x28 is not the notes'
-    VGG-16, ...
+    >>> from minicnn import models, nn
+    >>> with nn.without_weights():
+    ...     table = notes_vgg16(models.create("vgg16"))
+    >>> activations, weights = table.total.values
+    >>> f"{activations.exact:,} values, {activations.printed} in the notes"
+    '15,237,608 values, 24M in the notes'
     """
     found = _summed_up(network)
     rows = [row for row in found.layers if not row.in_place]
@@ -129,12 +129,12 @@ def notes_alexnet(network: Network | Summary) -> NotesTable:
     classes, as a single tower or in two groups, or its `summary`. Raises `ArgumentError` for
     another network.
 
-    >>> from minicnn import models
-    >>> notes_alexnet(models.create("notes_cnn"))
-    Traceback (most recent call last):
-    ...
-    minicnn.errors.ArgumentError: notes_alexnet: notes_cnn, input 1x28x28 is not the notes'
-    AlexNet, ...
+    >>> from minicnn import models, nn
+    >>> with nn.without_weights():
+    ...     table = notes_alexnet(models.create("alexnet_2012"))
+    >>> neurons, weights = table.rows[1].values
+    >>> f"{table.rows[1].name}: {neurons.exact:,} neurons, {neurons.printed} in the notes"
+    'conv1: 290,400 neurons, 253,440 in the notes'
     """
     found = _summed_up(network)
     rows = [row for row in found.layers if row.part != "other"]

@@ -14,6 +14,7 @@ from minicnn.testing.gradcheck import gradcheck
 from minicnn.testing.spec import Case, OpSpec
 from minicnn.testing.tolerance import CheckError, assert_close, is_float, to_host
 from minicnn_kernels import registry
+from minicnn_kernels.precision import allow_tf32
 
 Array = Any
 
@@ -28,9 +29,11 @@ def check_op(
     gradients are right (in float64 by `gradcheck` under a random upstream gradient, in float32 by
     those of float64), the same for each argument alone, twice the same, of memory of their own.
     Inputs, upstream gradient and saved arrays are left as they were. An empty batch works.
+    Products on a GPU are those of float32, not of TF32, while the checks run.
 
     spec : the operation
-    backend : kernel set to use; by default the one in use
+    backend : kernel set to use, by default the one in use on the CPU; with a set of a GPU all
+        arrays live there
     dtype : np.float64 or np.float32
     seed : of the upstream gradients
 
@@ -61,7 +64,7 @@ def check_case(
     >>> check_case(OpSpec("exp", F.exp, [], oracle=np.exp), case)
     """
     name = registry.selected() if backend is None else backend
-    with registry.use_backend(name):
+    with registry.use_backend(name), allow_tf32(False):
         checker = _Checker(spec, case, name, np.dtype(dtype), seed)
         try:
             checker.run()
@@ -319,7 +322,7 @@ class _Checker:
         return view
 
     def shares(self, a: Any, b: Any) -> bool:
-        arrays = hasattr(a, "astype") and hasattr(b, "astype")
+        arrays = isinstance(a, self.xp.ndarray) and isinstance(b, self.xp.ndarray)
         return arrays and bool(self.xp.may_share_memory(a, b))
 
     def check_untouched(self, arguments: list[Any], before: list[Any]) -> None:

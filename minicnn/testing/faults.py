@@ -47,13 +47,18 @@ def broken_attribute(
 def broken_kernel(name: str, primitive: str, replacement: Callable[..., Any]) -> Fault:
     """A primitive of the kernel set replaced; it gets the right one as its first argument.
 
+    It works on NumPy arrays, whatever the device: with a set of a GPU, the right primitive and what
+    the replacement gets and returns are carried over.
+
     >>> broken_kernel("tanh is steep", "tanh", lambda right, x: right(2 * x)).name
     'tanh is steep'
     """
 
     @contextlib.contextmanager
     def plant(spec: OpSpec, backend: str) -> Iterator[OpSpec]:
-        with _replaced(registry.load(backend), primitive, replacement):
+        k = registry.load(backend)
+        on_device = replacement if k.device == "cpu" else _through_the_host(k.xp, replacement)
+        with _replaced(k, primitive, on_device):
             yield spec
 
     return Fault(name, plant)
@@ -90,7 +95,7 @@ def surviving_faults(
     """Names of the planted faults that `check_op` misses; none for a spec that can be trusted.
 
     A fault is caught when a check fails or the library itself refuses the result. Any other
-    exception is a mistake in the planting, and passes through. ``backend`` is a set of the CPU.
+    exception is a mistake in the planting, and passes through.
 
     >>> from minicnn.testing import Case
     >>> def square_spec(*values):
@@ -113,6 +118,42 @@ def _caught(fault: Fault, spec: OpSpec, backend: str, dtypes: Sequence[npt.DType
             except (CheckError, MiniCNNError):
                 return True
     return False
+
+
+def _through_the_host(xp: Any, replacement: Callable[..., Any]) -> Callable[..., Any]:
+    """The replacement of a primitive for arrays on a device, written for NumPy arrays."""
+
+    def run(right: Callable[..., Any], *args: Any) -> Any:
+        lives_there = [a is None or isinstance(a, xp.ndarray) for a in args]
+
+        def right_on_host(*values: Any) -> Any:
+            there = [
+                xp.asarray(v) if move and isinstance(v, np.ndarray) else v
+                for v, move in zip(values, lives_there, strict=True)
+            ]
+            return _each(_fetched, right(*there))
+
+        def placed(value: Any) -> Any:
+            for argument, on_host in zip(args, hosts, strict=True):
+                if value is on_host:  # an argument handed back is part of the fault
+                    return argument
+            return xp.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
+
+        hosts = [_each(_fetched, a) for a in args]
+        return _each(placed, replacement(right_on_host, *hosts))
+
+    return run
+
+
+def _fetched(value: Any) -> Any:
+    return value.get() if hasattr(value, "get") and hasattr(value, "dtype") else value
+
+
+def _each(function: Callable[[Any], Any], values: Any) -> Any:
+    """A function of each array of a result: of one array, or of those in a tuple or list."""
+    if type(values) in (tuple, list):
+        return type(values)(function(v) for v in values)
+    return function(values)
 
 
 @contextlib.contextmanager

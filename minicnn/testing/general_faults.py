@@ -15,7 +15,7 @@ import numpy as np
 
 from minicnn.autograd import Op, Tensor, apply
 from minicnn.testing.spec import Fault, OpSpec
-from minicnn.testing.tolerance import is_float
+from minicnn.testing.tolerance import is_float, to_host
 
 Array = Any
 
@@ -31,7 +31,7 @@ class Tampered(Op):
 
     def forward(self, k: Any, *arguments: Any) -> Array:
         """The operation's own result, spoiled."""
-        self.arguments = arguments
+        self.arguments, self.xp = arguments, k.xp
         self.inputs = [
             Tensor(a, requires_grad=needed) if is_float(a) else a
             for a, needed in zip(arguments, self.needs, strict=True)
@@ -127,26 +127,30 @@ class _NeverTheSame(Tampered):
         self.calls[0] += 1
         if self.calls[0] % 2:
             return y
-        return y + 1 if y.dtype.kind in "iu" else np.nextafter(y, y.dtype.type(np.inf))
+        return y + 1 if y.dtype.kind in "iu" else self.xp.nextafter(y, y.dtype.type(np.inf))
 
 
 class _StridesIgnored(Tampered):
     def forward(self, k: Any, *arguments: Any) -> Array:
-        return super().forward(k, *(self._packed(a) if is_float(a) else a for a in arguments))
+        packed = (_packed(k.xp, a) if is_float(a) else a for a in arguments)
+        return super().forward(k, *packed)
 
-    def _packed(self, a: Array) -> Array:
-        strides = np.empty(a.shape, a.dtype).strides
+
+def _packed(xp: Any, a: Array) -> Array:
+    strides = np.empty(a.shape, a.dtype).strides
+    if xp is np:
         return np.lib.stride_tricks.as_strided(a, strides=strides)
+    return xp.ndarray(a.shape, a.dtype, a.data, strides)
 
 
 class _NanSwallowed(Tampered):
     def result(self, y: Array) -> Array:
-        return np.nan_to_num(y)
+        return self.xp.nan_to_num(y)
 
 
 class _EmptyBatchGetsOne(Tampered):
     def result(self, y: Array) -> Array:
-        return y if y.size else np.zeros((1, *y.shape[1:]), y.dtype)
+        return y if y.size else self.xp.zeros((1, *y.shape[1:]), y.dtype)
 
 
 class _ZeroGradient(Tampered):
@@ -167,15 +171,15 @@ class _NegatedGradient(Tampered):
 class _ElementDropped(Tampered):
     def gradient(self, i: int, gx: Array, gy: Array) -> Array:
         gx = gx.copy()
-        places = np.argwhere(gx)
+        places = np.argwhere(to_host(gx))
         if len(places):
-            gx[tuple(places[-1])] = 0
+            gx[tuple(places[-1].tolist())] = 0
         return gx
 
 
 class _UpstreamOfOnes(Tampered):
     def upstream(self, gy: Array) -> Array:
-        return np.ones_like(gy)
+        return self.xp.ones_like(gy)
 
 
 class _UpstreamChanged(Tampered):
@@ -192,7 +196,10 @@ class _Baseless(np.ndarray):
 
 class _SharedMemory(Tampered):
     def gradient(self, i: int, gx: Array, gy: Array) -> Array:
-        return self.arguments[i].view(_Baseless)
+        a = self.arguments[i]
+        if self.xp is np:
+            return a.view(_Baseless)
+        return self.xp.ndarray(a.shape, a.dtype, a.data, a.strides)  # such an array has no base
 
 
 class _BufferReused(Tampered):

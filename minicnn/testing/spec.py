@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import Tensor
-from minicnn.testing.tolerance import is_float
+from minicnn.testing.tolerance import is_float, to_host
 
 Array = Any
 
@@ -115,7 +115,8 @@ class OpSpec:
 
     def expected(self, case: Case, arguments: Sequence[Any]) -> list[np.ndarray]:
         """The oracle's result for float64 copies of the arguments, and the updated arguments."""
-        copies = [a.astype(np.float64) if is_float(a) else a for a in arguments]
+        hosts = _on_host(arguments)
+        copies = [a.astype(np.float64) if is_float(a) else a for a in hosts]
         results = self.oracle(*copies, **case.kwargs)
         results = results if case.updates else (results,)
         return [np.asarray(r, np.int64 if self.integer else np.float64) for r in results]
@@ -123,7 +124,13 @@ class OpSpec:
     def rounding(self, case: Case, arguments: Sequence[Any]) -> dict[str, Any]:
         """``terms`` and ``condition`` of a case, for `assert_close`."""
         stated = {"terms": self.terms, "condition": self.condition}
+        hosts = _on_host(arguments)
         return {
-            key: value(*arguments, **case.kwargs) if callable(value) else value
+            key: value(*hosts, **case.kwargs) if callable(value) else value
             for key, value in stated.items()
         }
+
+
+def _on_host(arguments: Sequence[Any]) -> list[Any]:
+    """The arguments with every array in the memory of the CPU, where oracles are written."""
+    return [to_host(a) if hasattr(a, "get") and hasattr(a, "dtype") else a for a in arguments]

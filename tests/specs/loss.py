@@ -80,7 +80,7 @@ def _unshifted(right, x, q):
 
 def _off_by_one(right, xp, logits, target):
     q, labels = right(xp, logits, target)
-    return np.roll(q, 1, axis=1), labels
+    return xp.roll(q, 1, axis=1), labels
 
 
 def with_defaults(**changed):

@@ -124,7 +124,7 @@ def _assigned(right, gy, index, shape):
 
 
 def _parts_shifted(right, self, k, gy):
-    return right(self, k, np.roll(gy, 1, axis=self.axis))
+    return right(self, k, k.xp.roll(gy, 1, axis=self.axis))
 
 
 def _parts_reversed(right, self, k, gy):
@@ -144,7 +144,7 @@ def _dims_not_inverted(right, self, k, gy):
 
 
 def _inside_shifted(right, self, k, gy):
-    return right(self, k, np.roll(gy, 1, axis=-1))
+    return right(self, k, k.xp.roll(gy, 1, axis=-1))
 
 
 def _cat(*tensors, dim=0):

@@ -23,7 +23,11 @@ from minicnn_kernels.cupy_cuda import (
     adaptive_pooling,
     batch_norm,
     batch_norm_pool,
+    batches,
+    columns,
+    convolution,
     elementwise,
+    gemm,
     lrn,
     optimizers,
     pooling,
@@ -42,12 +46,14 @@ def launched(
     arrays: int,
     in_place: Sequence[int] = (),
     skip: Callable[[Arguments], bool] = lambda arguments: False,
+    contiguous: bool = True,
 ) -> Any:
     """The method that runs ``function`` where it serves the arguments, and else CuPy's code.
 
     The first ``arrays`` arguments, each an array, a list of arrays or None, must be float32, and
     those at ``in_place`` contiguous; of the others, whatever is not contiguous reaches ``function``
-    as a copy. ``skip`` tells the arguments for which array code is as good.
+    as a copy, unless it can do with views. ``skip`` tells the arguments for which array code is as
+    good.
     """
     name = function.__name__
     parent = getattr(CupyKernels, name)
@@ -63,7 +69,7 @@ def launched(
         if reason is not None:
             self.fall_back(name, reason)
             return parent(self, *args)
-        return function(*map(_contiguous, args))
+        return function(*(map(_contiguous, args) if contiguous else args))
 
     return method
 
@@ -112,12 +118,30 @@ def _unlike(args: Arguments) -> bool:
     return not arrays or a.shape != b.shape or a.dtype != b.dtype
 
 
+def _broadcasting(args: Arguments) -> bool:
+    """Whether a product of matrices is left to CuPy: vectors, and leading axes that broadcast."""
+    return not gemm.serves_matmul(*args)
+
+
 class CudaKernels(CupyKernels):
     """Primitives as CUDA C++, the rest as CuPy array code."""
 
     name = "cupy_cuda"
+    capture_fault = ""
 
     # Convolution and products.
+    im2col = launched(columns.im2col, 1)
+    col2im = launched(columns.col2im, 1)
+    conv2d = launched(convolution.conv2d, 3)
+    conv2d_affine = launched(convolution.conv2d_affine, 4)
+    conv2d_grad_input = launched(convolution.conv2d_grad_input, 2)
+    conv2d_grad_weight = launched(convolution.conv2d_grad_weight, 2)
+    conv2d_grad_bias = launched(convolution.conv2d_grad_bias, 1)
+    linear = launched(gemm.linear, 3)
+    linear_grad_input = launched(gemm.linear_grad_input, 2)
+    linear_grad_weight = launched(gemm.linear_grad_weight, 2)
+    linear_grad_bias = launched(gemm.linear_grad_bias, 1)
+    matmul = launched(gemm.matmul, 2, skip=_broadcasting, contiguous=False)
 
     # Element by element.
     relu = launched(elementwise.relu, 1)
@@ -177,3 +201,6 @@ class CudaKernels(CupyKernels):
     rmsprop_step = launched(optimizers.rmsprop_step, 4, in_place=(0, 2, 3))
     squared_norm = launched(optimizers.squared_norm, 1)
     scale_by = launched(optimizers.scale_by, 1, in_place=(0,))
+
+    # Batches.
+    gather_images = launched(batches.gather_images, 0)

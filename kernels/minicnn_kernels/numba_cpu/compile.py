@@ -130,9 +130,11 @@ def _announce_once(line: str) -> None:
 @functools.cache
 def _cache_folder() -> str:
     """Where the machine code of these sources is kept; read by Numba when it decorates."""
-    import platformdirs
+    base = os.environ.get("NUMBA_CACHE_DIR")
+    if not base:
+        import platformdirs
 
-    base = os.environ.get("NUMBA_CACHE_DIR") or platformdirs.user_cache_path("minicnn") / "kernels"
+        base = str(platformdirs.user_cache_path("minicnn") / "kernels")
     return str(Path(base) / _sources_digest())
 
 

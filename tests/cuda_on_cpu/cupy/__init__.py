@@ -7,7 +7,8 @@ the wrong size. See the README beside this package for what it cannot show.
 
 from __future__ import annotations
 
-from cupy import _methods, cuda  # noqa: F401 - the import gives the array its methods
+from cupy import _functions, _memory, cuda
+from cupy import _methods as _methods  # gives the array its methods
 from cupy._array import ndarray
 from cupy._creation import (
     arange,
@@ -34,7 +35,6 @@ from cupy._functions import (
     copyto,
     fill_diagonal,
     get_array_module,
-    install,
     isscalar,
     matmul,
     may_share_memory,
@@ -49,7 +49,6 @@ from cupy._functions import (
     size,
     ufunc,
 )
-from cupy._memory import default_pinned_pool, default_pool
 from cupy._raw import RawKernel, RawModule
 
 __all__ = [
@@ -107,11 +106,11 @@ def is_available() -> bool:
 
 
 def get_default_memory_pool():
-    return default_pool
+    return _memory.default_pool
 
 
 def get_default_pinned_memory_pool():
-    return default_pinned_pool
+    return _memory.default_pinned_pool
 
 
-install(globals())
+_functions.install(globals())

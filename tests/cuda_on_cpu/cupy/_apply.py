@@ -9,7 +9,8 @@ Mixing with NumPy arrays is refused, as CuPy refuses it: it would be a hidden co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,50 +43,38 @@ class Base:
 _array_type: list[type[Base]] = []  # filled in by _array, which imports this module
 
 
-def new(shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None) -> Any:
+def new(shape: tuple[int, ...], dtype: np.dtype[Any], strides: Any = None) -> Any:
     """An array of poison; ``strides`` must be those of a dense layout."""
-    dtype = np.dtype(dtype)
-    count = int(np.prod(shape, dtype=np.int64))
-    pointer = _memory.alloc(count * dtype.itemsize)
-    block = pointer.mem.block
-    view = np.ndarray(
-        tuple(shape), dtype, block.whole, pointer.ptr - block.whole.ctypes.data, strides
-    )
-    return _array_type[0]._of(view, pointer.mem, None)
+    memory = _memory.alloc(math.prod(shape) * dtype.itemsize)
+    block, offset = memory.mem.block, memory.ptr - memory.mem.ptr
+    view = np.ndarray(shape, dtype, block.whole, block.start + offset, strides)
+    return _array_type[0]._of(view, memory.mem, None)
 
 
 def new_like(value: np.ndarray) -> Any:
     """An array of poison with the shape, the dtype and the order of axes of ``value``."""
-    dense = np.empty_like(value, order="K", subok=False)
-    return new(value.shape, value.dtype, dense.strides if value.size else None)
+    if value.flags.c_contiguous:
+        return new(value.shape, value.dtype)
+    return new(value.shape, value.dtype, np.empty_like(value, subok=False).strides)
 
 
 def is_array(value: object) -> bool:
     return isinstance(value, _array_type[0])
 
 
-def plain(value: Any) -> Any:
-    """``value`` with NumPy views in the place of device arrays."""
+def plain(value: Any, sources: list[Any] | None = None) -> Any:
+    """``value`` with NumPy views in the place of device arrays, which are added to ``sources``."""
     if isinstance(value, Base):
+        if sources is not None:
+            sources.append(value)
         return value._view
     if isinstance(value, np.ndarray):
         raise TypeError(f"Unsupported type {type(value)}")
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(plain(v) for v in value)
+        return type(value)([plain(v, sources) for v in value])
     if isinstance(value, dict):
-        return {name: plain(v) for name, v in value.items()}
+        return {name: plain(v, sources) for name, v in value.items()}
     return value
-
-
-def arrays_in(value: Any) -> list[Any]:
-    """All device arrays in an argument list."""
-    if isinstance(value, Base):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [found for v in value for found in arrays_in(v)]
-    return []
 
 
 def run(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -97,11 +86,11 @@ def run(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """``function`` of device arrays; its NumPy results become device arrays."""
     out = kwargs.get("out")
-    real_args, real_kwargs = plain(args), plain(kwargs)
+    sources: list[Any] = []
+    real_args, real_kwargs = plain(args, sources), plain(kwargs, sources)
     if out is not None and not (isinstance(out, tuple) and all(o is None for o in out)):
         _capture.perform(lambda: run(function, real_args, real_kwargs))
         return out[0] if isinstance(out, tuple) and len(out) == 1 else out
-    sources = arrays_in(args) + arrays_in(kwargs)
     result = _trial(function, real_args, real_kwargs)
     if isinstance(result, (tuple, list)) and any(
         isinstance(r, (np.ndarray, np.generic)) for r in result
@@ -142,7 +131,7 @@ def _placed(result: Any, sources: list[Any]) -> tuple[Any, Any]:
         return result, None
     if isinstance(result, np.ndarray):
         for source in sources:
-            if np.may_share_memory(result, source._view.base if result.size else source._view):
+            if result.base is source._memory.block.whole:
                 return _array_type[0]._of(result, source._memory, source), None
     value = np.asarray(result)
     return new_like(value), value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -32,9 +33,9 @@ class ndarray(_apply.Base):
         shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         dtype = np.dtype(dtype)
         if memptr is None:
-            memptr = _memory.alloc(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+            memptr = _memory.alloc(math.prod(shape) * dtype.itemsize)
         block = memptr.mem.block
-        offset = memptr.ptr - block.whole.ctypes.data
+        offset = memptr.ptr - memptr.mem.ptr + block.start
         self._view = np.ndarray(shape, dtype, block.whole, offset, strides, order)
         self._memory, self.base = memptr.mem, None
 

@@ -15,7 +15,8 @@ def array(obj: Any, dtype: Any = None, copy: bool | None = True, order: str = "K
     """A copy of ``obj`` on the device."""
     if isinstance(obj, ndarray):
         return _apply.apply(lambda view: np.array(view, dtype, order=order, ndmin=ndmin), obj)
-    if _apply.arrays_in(obj):
+    parts: list[ndarray] = []
+    if isinstance(obj, (list, tuple)) and _apply.plain(obj, parts) and parts:
         return _apply.apply(lambda parts: np.array(parts, dtype, ndmin=ndmin), obj)
     _capture.refuse_synchronisation()
     value = np.array(obj, dtype, order=order, ndmin=ndmin)

@@ -39,11 +39,14 @@ class Block:
     """``size`` bytes between two red zones; the second begins behind what was asked for."""
 
     def __init__(self, size: int) -> None:
-        self.size = self.requested = size
+        self.size = size
+        self.requested = -1
         self.whole = np.empty(size + 2 * ZONE + UNIT, np.uint8)
-        self.start = -(self.whole.ctypes.data + ZONE) % UNIT + ZONE
-        self.ptr = self.whole.ctypes.data + self.start
-        self.poison()
+        address = self.whole.ctypes.data
+        self.start = -(address + ZONE) % UNIT + ZONE
+        self.ptr = address + self.start
+        self.bytes = self.whole[self.start : self.start + size]
+        self.whole[...] = PATTERN
 
     def _zones(self) -> Iterator[tuple[int, np.ndarray]]:
         """Each red zone with the byte, counted from the start of the block, at which it begins."""
@@ -51,30 +54,45 @@ class Block:
             yield first, self.whole[self.start + first : self.start + last]
 
     def reserve(self, requested: int) -> None:
-        """Hand out the first ``requested`` bytes."""
-        _mark(self.ptr, self.size, allowed=True)
-        self.requested = requested
-        for first, zone in self._zones():
-            zone[...] = PATTERN
-            _mark(self.ptr + first, zone.size, allowed=False)
+        """Hand out the first ``requested`` bytes, poisoned."""
+        if SANITIZE:
+            _mark(self.ptr - ZONE, self.size + 2 * ZONE, allowed=True)
+        if requested != self.requested:
+            self.requested = requested
+            self.bytes[...] = POISON
+            self.bytes[requested:] = PATTERN
+        if SANITIZE:
+            for first, zone in self._zones():
+                _mark(self.ptr + first, zone.size, allowed=False)
 
-    def poison(self) -> None:
-        self.whole[self.start : self.start + self.size] = POISON
+    def give_back(self) -> None:
+        """Poison what was handed out."""
+        self.bytes[: self.requested] = POISON
+        if SANITIZE:
+            _mark(self.ptr, self.size, allowed=False)
 
-    def check(self) -> int | None:
-        """The byte, counted from the start, at which a red zone was written over, or None."""
+    def outside(self, size: int) -> list[np.ndarray]:
+        """A copy of what surrounds an array of ``size`` bytes in this block, red zones included."""
+        return [zone.copy() for _, zone in self._around(size)]
+
+    def changed(self, size: int, before: list[np.ndarray]) -> int | None:
+        """The byte, counted from the start, around the array that was written over, or None."""
         found = None
-        for first, zone in self._zones():
-            if (zone != PATTERN).any():
-                where = np.flatnonzero(zone != PATTERN)
+        for (first, zone), old in zip(self._around(size), before, strict=True):
+            if not np.array_equal(zone, old):
+                where = np.flatnonzero(zone != old)
                 found = first + int(where[-1] if first < 0 else where[0])
-                zone[...] = PATTERN
+                zone[...] = old
         return found
+
+    def _around(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
+        for first, last in ((-ZONE, 0), (size, self.size + ZONE)):
+            yield first, self.whole[self.start + first : self.start + last]
 
 
 def _mark(address: int, size: int, *, allowed: bool) -> None:
     """Tell the address sanitizer which memory kernels may touch."""
-    if SANITIZE and size:
+    if size:
         library = ctypes.CDLL(None)
         name = "__asan_unpoison_memory_region" if allowed else "__asan_poison_memory_region"
         mark = getattr(library, name)
@@ -132,8 +150,7 @@ class MemoryPool:
 
     def _take_back(self, block: Block) -> None:
         with self._lock:
-            _mark(block.ptr, block.size, allowed=True)
-            block.poison()
+            block.give_back()
             self._used -= block.size
             self._free.setdefault(block.size, []).append(block)
 

@@ -25,16 +25,18 @@ constexpr size_t kStackBytes = 64 << 10;
 constexpr size_t kGuardBytes = 4096;
 
 // Stacks for the largest block, each above a page that may not be touched. Memory is used by those
-// that run.
+// that run, and pages are set aside when they do: each is a mapping, of which a process may have
+// 65530, and every library of kernels has stacks of its own.
 inline unsigned char* stack_bottom(int number) {
     static unsigned char* all = nullptr;
+    static int guarded = 0;
     constexpr size_t step = kStackBytes + kGuardBytes;
     if (!all) {
         void* got = mmap(nullptr, step * 1024, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         all = static_cast<unsigned char*>(got);
-        for (int i = 0; i < 1024; i++) mprotect(all + i * step, kGuardBytes, PROT_NONE);
     }
+    for (; guarded <= number; guarded++) mprotect(all + guarded * step, kGuardBytes, PROT_NONE);
     return all + number * step + kGuardBytes;
 }
 

@@ -196,14 +196,18 @@ void finish_copies(int groups_left) {
 // ------------------------------------------------------------------ shared memory
 
 #ifdef __SANITIZE_ADDRESS__
-#define UNCHECKED __attribute__((no_sanitize("address"), optimize("no-tree-loop-distribute-patterns")))
+// Between the variables lie red zones, which memset may not enter.
+__attribute__((no_sanitize("address"), optimize("no-tree-loop-distribute-patterns")))
+static void fill_with_ones(unsigned char* from, unsigned char* to) {
+    while (from < to) *from++ = 0xFF;
+}
 #else
-#define UNCHECKED
+static void fill_with_ones(unsigned char* from, unsigned char* to) { memset(from, 0xFF, to - from); }
 #endif
 
-UNCHECKED static void poison_shared(size_t dynamic_bytes) {
-    for (unsigned char* at = __start_cuda_shared; at < __stop_cuda_shared; at++) *at = 0xFF;
-    for (size_t i = 0; i < dynamic_bytes; i++) dynamic_memory[i] = 0xFF;
+static void poison_shared(size_t dynamic_bytes) {
+    if (__start_cuda_shared) fill_with_ones(__start_cuda_shared, __stop_cuda_shared);
+    fill_with_ones(dynamic_memory, dynamic_memory + dynamic_bytes);
 #ifndef __SANITIZE_ADDRESS__
     memset(dynamic_memory + dynamic_bytes, kZonePattern, kZone);
 #endif

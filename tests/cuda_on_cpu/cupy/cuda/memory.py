@@ -10,7 +10,6 @@ from cupy._memory import (
     alloc,
     get_allocator,
     set_allocator,
-    using_allocator,
 )
 
 __all__ = [
@@ -21,5 +20,4 @@ __all__ = [
     "alloc",
     "get_allocator",
     "set_allocator",
-    "using_allocator",
 ]
