@@ -1,5 +1,6 @@
-// Adaptive pooling: bin i of n along an axis of L cells is [floor(i * L / n), ceil((i + 1) * L / n)),
-// so neighbouring bins share a cell where n does not divide L.
+// Adaptive pooling: bin i of n along an axis of L cells is
+// [floor(i * L / n), ceil((i + 1) * L / n)), so neighbouring bins share a cell where n does not
+// divide L.
 //
 // One bin for a whole map is global average pooling, the last layer of most networks: there a warp
 // adds up a map, its lanes side by side, instead of one thread walking alone.

@@ -1,7 +1,7 @@
 // Sums over all cells of a channel of x (N, C, cells), for batch normalisation.
 //
-// The cells of a channel are cut into `gridDim.y` slices whose bounds depend on the sizes alone. One
-// block sums a slice and writes what it found; a warp for each channel then adds the slices in
+// The cells of a channel are cut into `gridDim.y` slices whose bounds depend on the sizes alone.
+// One block sums a slice and writes what it found; a warp for each channel then adds the slices in
 // order. Two runs, and two devices, thus give the same bits.
 //
 // Where a map has fewer cells than a warp has lanes (after a fully connected layer: one), threads

@@ -3,8 +3,8 @@
 // draws the same mask.
 //
 // The hash is SplitMix64 (Steele, Lea & Flood 2014): run i mixes key + (i + 1) * golden, where
-// golden is 2**64 divided by the golden ratio, made odd. A run is kept when the upper 32 bits are at
-// least `threshold` = p * 2**32.
+// golden is 2**64 divided by the golden ratio, made odd. A run is kept when the upper 32 bits are
+// at least `threshold` = p * 2**32.
 #include "common.cuh"
 
 __device__ __forceinline__ bool kept(

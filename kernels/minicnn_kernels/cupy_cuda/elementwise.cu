@@ -4,7 +4,7 @@
 // memory wants is many bytes under way at once. By Little's law, latency times rate must be in
 // flight: at some 600 ns and 3.4 to 4.8 TB/s on a Hopper that is 2 to 3 MB, or about 20 kB on each
 // of its 132 multiprocessors. A thread here starts four loads of 16 bytes before it uses the first,
-// and some 2,000 threads share a multiprocessor: 128 kB.
+// and 1,000 to 2,000 threads share a multiprocessor: 64 kB and more.
 //
 // Loads of 16 bytes need addresses that are multiples of 16. An array at an odd address (a view
 // that starts in the middle of another) takes the path of single numbers, as does the tail.
@@ -13,8 +13,8 @@
 // Vectors of one turn lie a whole grid apart, so that neighbouring threads read neighbouring ones.
 template <bool PAIR, class F>
 __device__ __forceinline__ void map(
-    const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, long long count,
-    F f
+    const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y,
+    long long count, F f
 ) {
     constexpr int VECTORS = PAIR ? 2 : 4;
     const long long vectors = aligned(a) && aligned(y) && (!PAIR || aligned(b)) ? count / 4 : 0;

@@ -2,12 +2,13 @@
 // threads hold neighbouring cells, so that every load is shared by a warp.
 //
 // The numbers of a window travel along in registers: with each channel one enters and one leaves.
-// Their sum is taken anew each time, and not by adding the one and subtracting the other: that would
-// be a little faster, but an infinity, once subtracted, would leave a NaN behind for all channels
-// that follow. CHANNELS is a constant of the compilation, so that the array really lies in registers.
+// Their sum is taken anew each time, and not by adding the one and subtracting the other: that
+// would be a little faster, but an infinity, once subtracted, would leave a NaN behind for all
+// channels that follow. CHANNELS is a constant of the compilation, so that the array really lies in
+// registers.
 //
-// So that small batches fill the device too, a thread serves CHUNK channels only, and reads CHANNELS - 1
-// more at the edges.
+// So that small batches fill the device too, a thread serves CHUNK channels only, and reads
+// CHANNELS - 1 more at the edges.
 #include "common.cuh"
 
 #define CHUNK 16

@@ -32,9 +32,9 @@ __device__ __forceinline__ void cells_of(const Window& win, int oh, int ow, F vi
     }
 }
 
-// Calls visit(tap, position among the outputs) for each window that holds the cell. With i the tap's
-// row, row + ph = oh * sh + i * dh: the last such window starts at or above the cell, and those
-// before it reach down to it until i would be kh.
+// Calls visit(tap, position among the outputs) for each window that holds the cell. With i the row
+// of the tap, row + ph = oh * sh + i * dh: the last such window starts at or above the cell, and
+// those before it reach down to it until i would be kh.
 template <class F>
 __device__ __forceinline__ void windows_over(const Window& win, int row, int column, F visit) {
     const int bottom = row + win.ph, right = column + win.pw;

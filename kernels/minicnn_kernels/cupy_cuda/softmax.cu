@@ -1,7 +1,7 @@
 // Softmax, its logarithm and the cross-entropy loss along the rows of (rows, K).
 //
-// A team of threads shares a row: a warp where it is short, as the logits of a classifier are, and a
-// block of 256 where it is long. The row is read again for each of its passes (largest, sum,
+// A team of threads shares a row: a warp where it is short, as the logits of a classifier are, and
+// a block of 256 where it is long. The row is read again for each of its passes (largest, sum,
 // result), the second time from cache. All exponents are at most 0 after the shift by the largest,
 // so nothing overflows. A NaN, or an infinity as the largest, makes its whole row NaN.
 #include "common.cuh"
@@ -12,7 +12,9 @@
 struct Warp {
     static constexpr int SIZE = 32;
 
-    __device__ static __forceinline__ int row() { return blockIdx.x * (BLOCK / 32) + threadIdx.x / 32; }
+    __device__ static __forceinline__ int row() {
+        return blockIdx.x * (BLOCK / SIZE) + threadIdx.x / SIZE;
+    }
     __device__ static __forceinline__ int rank() { return threadIdx.x % 32; }
     __device__ static __forceinline__ float sum(float v, float*) { return warp_sum(v); }
     __device__ static __forceinline__ float largest(float v, float*) { return warp_largest(v); }
