@@ -1,4 +1,4 @@
-"""What autograd checks at every op: dtypes on the way forward, gradients on the way back."""
+"""What autograd checks at every op: dtypes going forward, gradients coming back, and memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minicnn.errors import DTypeError, ShapeError
+from minicnn_kernels import registry
 
 
 def check_dtypes(op: str, forward: Callable[..., Any], arrays: list[Any]) -> None:
@@ -48,3 +49,11 @@ def snake_case(name: str) -> str:
     'conv2d_relu'
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def guarded(op: Any, method: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a method of an op; a GPU without memory is an error that names the op and the cure."""
+    try:
+        return method(*arguments)
+    except MemoryError as error:
+        registry.raise_out_of_memory(f"{op.name}, {method.__name__}", error)

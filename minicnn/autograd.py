@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from minicnn._checks import check_dtypes, check_gradient, snake_case
+from minicnn._checks import check_dtypes, check_gradient, guarded, snake_case
 from minicnn.errors import DTypeError, GraphError, ShapeError
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
@@ -297,7 +297,7 @@ def apply(op: Op, *arguments: Any) -> Tensor:
     op.needs = tuple(grad_enabled and isinstance(a, Tensor) and a.requires_grad for a in arguments)
     k = registry.kernels_for(op.name, arrays)
     check_dtypes(op.name, op.forward, arrays)
-    result = Tensor(op.forward(k, *arrays))
+    result = Tensor(guarded(op, op.forward, k, *arrays))
     if any(op.needs):
         op.parents = tuple(
             (a.op or a) if needed else None for a, needed in zip(arguments, op.needs, strict=True)
@@ -354,7 +354,7 @@ def _step(op: Op, gy: Array) -> list[tuple[Op | Tensor, Array, bool]]:
     if op.retain is not None and (tensor := op.retain()) is not None:
         tensor.grad = gy.copy()
     saved = op.saved
-    results = op.backward(op.k, gy)
+    results = guarded(op, op.backward, op.k, gy)
     results = results if isinstance(results, tuple) else (results,)
     if len(results) != len(op.parents):
         raise GraphError(

@@ -99,6 +99,7 @@ def _parser() -> Parser:
     evaluate.add_argument(
         "folders", type=Path, nargs="*", metavar="RUN", help="run folders; default: the newest run"
     )
+    _add_backend(evaluate, "as in training")
     evaluate.add_argument("--source", choices=("auto", "full", "sample"), help="which data")
     evaluate.add_argument(
         "--crops",
@@ -120,6 +121,7 @@ def _parser() -> Parser:
     predict.add_argument(
         "--run", type=Path, metavar="RUN", dest="folder", help="default: the newest"
     )
+    _add_backend(predict, "the fastest of the CPU")
     predict.add_argument(
         "--top", type=int, default=3, metavar="N", help="classes shown (default 3)"
     )
@@ -153,6 +155,12 @@ def _command(commands: Any, name: str, run: Any, help: str) -> Parser:
     parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
     parser.set_defaults(run=run, parser=parser)
     return parser
+
+
+def _add_backend(parser: Parser, default: str) -> None:
+    parser.add_argument(
+        "--backend", metavar="NAME", help=f"kernel set that computes (default: {default})"
+    )
 
 
 def _add_settings(parser: Parser) -> None:
@@ -228,6 +236,8 @@ def _train(options: argparse.Namespace) -> int:
     print(
         f"run folder: {run.folder}" + (f" (from step {position.step:,})" if position.step else "")
     )
+    if run.batches_fault:
+        print(f"batches are made on the CPU: {run.batches_fault}")
     try:
         run.fit()
     except KeyboardInterrupt:
@@ -282,7 +292,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     folders = options.folders or [newest_run()]
     measured = evaluate_runs(
-        folders, options.source, options.crops, options.crop_size, options.crop_padding
+        folders,
+        options.source,
+        options.crops,
+        options.crop_size,
+        options.crop_padding,
+        options.backend,
     )
     several = len(folders) > 1
     for folder, one, checkpoint in zip(folders, measured.each, measured.checkpoints, strict=True):
@@ -303,7 +318,7 @@ def _predict(options: argparse.Namespace) -> int:
     from minicnn.training.evaluation import predict
     from minicnn.training.run import load_model, newest_run, prepared_images
 
-    model, checkpoint = load_model(options.folder or newest_run())
+    model, checkpoint = load_model(options.folder or newest_run(), options.backend)
     images = prepared_images(options.images, checkpoint.meta, options.invert)
     classes = checkpoint.meta["classes"]
     for path, row in zip(options.images, predict(model, images), strict=True):

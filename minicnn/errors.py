@@ -16,6 +16,7 @@ from minicnn_kernels.errors import (
     DTypeError,
     EmptyMapError,
     MiniCNNError,
+    OutOfMemoryError,
     ShapeError,
     nearest,
 )
@@ -23,6 +24,7 @@ from minicnn_kernels.errors import (
 __all__ = [
     "ArgumentError",
     "BackendError",
+    "CaptureError",
     "CheckpointError",
     "ConfigError",
     "DTypeError",
@@ -32,6 +34,7 @@ __all__ = [
     "GraphError",
     "MiniCNNError",
     "NonFiniteError",
+    "OutOfMemoryError",
     "OutOfRangeError",
     "ShapeError",
     "StateDictError",
@@ -45,6 +48,10 @@ class ArgumentError(MiniCNNError, ValueError):
 
 class GraphError(MiniCNNError, RuntimeError):
     """A use of the autograd graph that cannot work: backward twice, or from a non-scalar."""
+
+
+class CaptureError(MiniCNNError, RuntimeError):
+    """A training step that cannot be captured as a CUDA graph."""
 
 
 class StateDictError(MiniCNNError, KeyError):

@@ -6,12 +6,15 @@ generators of its own, derived from the loader's seed, so that it never disturbs
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from minicnn.errors import ArgumentError
+from minicnn.errors import ArgumentError, CaptureError
 
+_held: Callable[[int], Any] | None = None
 _generator = np.random.Generator(np.random.PCG64())
 
 
@@ -28,12 +31,33 @@ def seed(value: int) -> None:
 
 def generator() -> np.random.Generator:
     """Return the process's generator; drawing from it advances it for everybody."""
+    if _held is not None:
+        raise CaptureError(
+            "a layer draws random numbers on the CPU, and a captured CUDA graph would repeat the "
+            "same ones in every step; use graph=False."
+        )
     return _generator
 
 
-def next_key() -> int:
+def next_key() -> Any:
     """Draw a fresh 64-bit key, from which a kernel makes a random mask of any size."""
-    return int(_generator.integers(0, 2**64, dtype=np.uint64))
+    key = int(_generator.integers(0, 2**64, dtype=np.uint64))
+    return key if _held is None else _held(key)
+
+
+@contextmanager
+def keys_through(hold: Callable[[int], Any]) -> Iterator[None]:
+    """Inside the ``with`` block `next_key` returns what ``hold`` makes of each key.
+
+    For capturing a CUDA graph, which reads keys from the memory of the GPU. Other draws raise
+    `CaptureError` there.
+    """
+    global _held
+    _held = hold
+    try:
+        yield
+    finally:
+        _held = None
 
 
 def get_state() -> dict[str, Any]:

@@ -343,9 +343,9 @@ def test_every_primitive_leaves_its_inputs_and_returns_new_arrays(calls):
 
 
 def test_the_specs_call_every_primitive(calls):
-    """Except those that others are built from, the optimizer steps, and clipping."""
+    """Except those that others are built from, the optimizer steps, clipping, and batches."""
     never = PRIMITIVES - {name for name, *_ in calls}
-    steps = {"sgd_step", "adam_step", "rmsprop_step", "squared_norm", "scale_by"}
+    steps = {"sgd_step", "adam_step", "rmsprop_step", "squared_norm", "scale_by", "gather_images"}
     assert never <= {"im2col", "col2im", "random_keep"} | steps
 
 

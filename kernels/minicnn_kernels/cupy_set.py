@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicnn_kernels.errors import BackendError
+from minicnn_kernels.cupy_probe import usable_cupy
 from minicnn_kernels.reference import Kernels
 
 
@@ -14,17 +14,7 @@ class CupyKernels(Kernels):
 
     name = "cupy"
     device = "cuda"
+    capture_fault = "its matrix products call cuBLAS through CuPy, which refuses that in a capture."
 
     def __init__(self, *, strict: bool = False) -> None:
-        try:
-            import cupy
-        except ImportError as error:
-            raise ImportError(
-                'CuPy is not installed; install minicnn with the extra "gpu"'
-            ) from error
-        if not cupy.is_available():
-            raise BackendError(
-                "use_backend: 'cupy' cannot be used here: CuPy is installed but finds no CUDA "
-                "device or driver; check nvidia-smi."
-            )
-        super().__init__(cupy, strict=strict)
+        super().__init__(usable_cupy(self.name), strict=strict)

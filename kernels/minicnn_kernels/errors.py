@@ -31,6 +31,10 @@ class DeviceError(MiniCNNError, ValueError):
     """Arrays of one call that live on different devices."""
 
 
+class OutOfMemoryError(MiniCNNError, MemoryError):
+    """A GPU whose memory does not suffice."""
+
+
 class BackendError(MiniCNNError, RuntimeError):
     """A kernel set that is unknown, cannot be used here, or fell back in strict mode."""
 

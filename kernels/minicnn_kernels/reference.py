@@ -55,6 +55,7 @@ class Kernels:
 
     name = "numpy"
     device = "cpu"
+    capture_fault = ""  # why calls cannot be captured as a CUDA graph; empty where they can
     gives_threads_to_blas = True  # False for sets whose own loops use the cores
 
     def __init__(self, xp: Any = np, *, strict: bool = False) -> None:
@@ -602,6 +603,38 @@ class Kernels:
         gx = self.xp.zeros(shape, gy.dtype)
         self.xp.add.at(gx, index, gy)
         return gx
+
+    def gather_images(
+        self,
+        images: Array,
+        index: Array,
+        placement: Array,
+        size: tuple[int, int],
+        reflect: bool,
+        table: Array,
+    ) -> Array:
+        r"""Windows of images (M, C, H, W) of bytes as float32 (N, C, \*size): a training batch.
+
+        y[n, c, i, j] = table[c, images[index[n], c, top + i, start + step * j]] with (top, start,
+        step) = placement[n], int32 (N, 3); step is 1 or -1. Outside the image a pixel is 0, or with
+        ``reflect`` as far inside the border, which must be there. table is float32 (C, 256), index
+        int64 (N,).
+        """
+        xp = self.xp
+        C, H, W = images.shape[1:]
+        top, start, step = (placement[:, i, None] for i in range(3))
+        row, column = top + xp.arange(size[0]), start + step * xp.arange(size[1])
+        if reflect:
+            row, column = (
+                xp.where(at < n, at, 2 * (n - 1) - at)
+                for at, n in ((abs(row), H), (abs(column), W))
+            )
+        row, column = row[:, None, :, None], column[:, None, None, :]
+        inside = (row >= 0) & (row < H) & (column >= 0) & (column < W)
+        row, column = xp.clip(row, 0, H - 1), xp.clip(column, 0, W - 1)
+        channel = xp.arange(C)[:, None, None]
+        pixels = images[index[:, None, None, None], channel, row, column]
+        return table[channel, xp.where(inside, pixels, 0)]
 
     # ------------------------------------------------------------------ optimizer steps, in place
 

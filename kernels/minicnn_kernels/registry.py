@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -56,6 +56,7 @@ def _load_cupy(strict: bool) -> Kernels:
 
 
 def _load_cupy_cuda(strict: bool) -> Kernels:
+    _load_cupy(strict)  # says in words what is missing
     from minicnn_kernels.cupy_cuda import CudaKernels
 
     return CudaKernels(strict=strict)
@@ -222,6 +223,15 @@ def _foreign_device(array: Any) -> str:
     raise DeviceError(
         f"minicnn cannot use an array of type {type(array).__name__}; convert it to NumPy or CuPy."
     )
+
+
+def raise_out_of_memory(caller: str, error: MemoryError) -> NoReturn:
+    """Raise a GPU's error of that kind again in words that help; others as they are."""
+    if not type(error).__module__.startswith("cupy"):
+        raise error
+    from minicnn_kernels.cupy_probe import out_of_memory
+
+    raise out_of_memory(caller, error) from error
 
 
 def describe() -> str:

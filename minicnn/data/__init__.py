@@ -9,6 +9,7 @@
 
 from minicnn.data import transforms
 from minicnn.data.dataset import ArrayDataset
+from minicnn.data.device_loader import DeviceLoader
 from minicnn.data.fashion_mnist import FASHION_MNIST_MEAN, FASHION_MNIST_STD, fashion_mnist
 from minicnn.data.idx import read_idx, write_idx
 from minicnn.data.loader import Loader
@@ -37,6 +38,7 @@ __all__ = [
     "CenterCrop",
     "ColorJitter",
     "Compose",
+    "DeviceLoader",
     "Loader",
     "Normalize",
     "PCALighting",

@@ -34,11 +34,14 @@ class RandomHorizontalFlip:
         _check.probability("RandomHorizontalFlip", "p", self.p)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        N = batch_shape("RandomHorizontalFlip", images)[0]
-        mirrored = generator(rng).random(N) < self.p
+        mirrored = self.choose(batch_shape("RandomHorizontalFlip", images)[0], generator(rng))
         y = images.copy()
         y[mirrored] = images[mirrored, :, :, ::-1]
         return y
+
+    def choose(self, N: int, rng: np.random.Generator) -> np.ndarray:
+        """Which of N images are mirrored: bool (N,)."""
+        return rng.random(N) < self.p
 
 
 @dataclass
@@ -100,11 +103,17 @@ class RandomCrop:
         padded = _padded("RandomCrop", images, self.padding, self.padding_mode)
         height, width = _fitting_window("RandomCrop", self.size, padded)
         windows = sliding_window_view(padded, (height, width), axis=(2, 3))
-        rows, columns = windows.shape[2:4]
-        rng = generator(rng)
-        top = rng.integers(0, rows, N)
-        left = rng.integers(0, columns, N)
+        H, W = padded.shape[2:]
+        top, left = self.choose(N, H, W, generator(rng))
         return windows[np.arange(N), :, top, left]
+
+    def choose(
+        self, N: int, H: int, W: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The first row and the first column of the windows of N padded images: integers (N,)."""
+        height, width = _check.pair("RandomCrop", "size", self.size, at_least=1)
+        top = rng.integers(0, H - height + 1, N)
+        return top, rng.integers(0, W - width + 1, N)
 
 
 @dataclass

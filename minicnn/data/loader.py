@@ -20,7 +20,7 @@ from minicnn.errors import ArgumentError, DataError, ShapeError
 
 __all__ = ["Loader"]
 
-_ORDER, _AUGMENTATION = 0, 1  # keys that keep the two uses of a seed apart
+ORDER, _AUGMENTATION = 0, 1  # keys that keep the two uses of a seed apart
 
 _to_float = ToFloat()
 
@@ -130,18 +130,26 @@ class Loader:
         >>> rest == whole[1:]
         True
         """
-        epoch = _check.integer("iterate", "epoch", epoch)
-        start = _check.integer("iterate", "start", start)
-        if start > len(self):
+        self.check_span(epoch, start)
+        batches = self._batches(epoch, start)
+        return run_ahead(batches, self.prefetch) if self.prefetch else batches
+
+    def check_span(self, epoch: int, start: int) -> None:
+        """Raise `ArgumentError` unless `iterate` can begin there."""
+        _check.integer("iterate", "epoch", epoch)
+        if _check.integer("iterate", "start", start) > len(self):
             raise ArgumentError(
                 f"iterate: start={start} is past the {len(self)} batches of an epoch; "
                 f"pass 0 to {len(self)}."
             )
-        batches = self._batches(epoch, start)
-        return run_ahead(batches, self.prefetch) if self.prefetch else batches
+
+    def generator(self, epoch: int, index: int) -> np.random.Generator:
+        """The generator of one batch's augmentation."""
+        key = np.random.SeedSequence(self.seed, spawn_key=(_AUGMENTATION, epoch, index))
+        return np.random.default_rng(key)
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        order = permutation(len(self.dataset), self.seed, _ORDER, epoch) if self.shuffle else None
+        order = permutation(len(self.dataset), self.seed, ORDER, epoch) if self.shuffle else None
         for index in range(start, len(self)):
             try:
                 batch = self._batch(order, epoch, index)
@@ -155,8 +163,7 @@ class Loader:
         images, labels = self.dataset[span if order is None else order[span]]
         N = len(labels)
         if self.transform is not None:
-            key = np.random.SeedSequence(self.seed, spawn_key=(_AUGMENTATION, epoch, index))
-            images = self.transform(images, np.random.default_rng(key))
+            images = self.transform(images, self.generator(epoch, index))
             if not isinstance(images, np.ndarray) or images.ndim != 4 or len(images) != N:
                 got = images.shape if isinstance(images, np.ndarray) else type(images).__name__
                 raise ShapeError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minicnn.autograd import Op, Tensor, apply
 from minicnn.errors import ArgumentError, GraphError, ShapeError
 from minicnn.functional._checks import check_reduction
@@ -49,8 +51,9 @@ def cross_entropy(
     weight : numbers (K,), the importance of each class; or None
     reduction : "mean" (with ``weight`` and integers the weighted mean), "sum" or "none" -> (N,)
 
-    Saved for backward: softmax and q. Raises `ShapeError`; for a label out of range
-    `ArgumentError`. Source of the smoothing: Szegedy et al. 2016, section 7.
+    Saved for backward: softmax and q. Raises `ShapeError`. A label out of range is an
+    `ArgumentError`, or, where the logits are on a GPU, a loss of NaN. Source of the smoothing:
+    Szegedy et al. 2016, section 7.
 
     >>> round(cross_entropy(Tensor([[2.0, 1.0, 0.1]]), [0]).item(), 6)
     0.41703
@@ -77,7 +80,9 @@ def cross_entropy(
     if weight is not None:
         weight = _class_weights(xp, logits, weight)
         q = q * weight
-        total_weight = None if labels is None else weight[labels].sum().item()
+        if labels is not None:
+            total_weight = weight[labels].sum()
+            total_weight = total_weight.item() if xp is np else total_weight
     losses = apply(SoftmaxCrossEntropy(), x, q)
     if reduction == "mean" and total_weight is not None:
         return sum(losses) / total_weight
@@ -119,6 +124,8 @@ def _target_distribution(xp: Any, logits: Array, target: Any) -> tuple[Array, Ar
             f"cross_entropy: target holds {values.shape} class numbers, but x has {N} rows (x is "
             f"{logits.shape}); target must be ({N},)."
         )
+    if xp is not np:
+        return _one_hot(xp, logits, values), values
     wrong = (values < 0) | (values >= K)
     if wrong.any():
         row = int(wrong.argmax())
@@ -129,6 +136,17 @@ def _target_distribution(xp: Any, logits: Array, target: Any) -> tuple[Array, Ar
     q = xp.zeros((N, K), logits.dtype)
     q[xp.arange(N), values] = 1
     return q, values
+
+
+def _one_hot(xp: Any, logits: Array, labels: Array) -> Array:
+    """Rows of zeros with a one; NaN for a label out of range.
+
+    To raise an error the CPU would have to wait for the GPU in every step.
+    """
+    K = logits.shape[1]
+    q = (labels[:, None] == xp.arange(K)).astype(logits.dtype)
+    is_class = (labels >= 0) & (labels < K)
+    return xp.where(is_class[:, None], q, np.nan)
 
 
 def _class_weights(xp: Any, logits: Array, weight: Any) -> Array:

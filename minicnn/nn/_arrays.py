@@ -28,14 +28,19 @@ def write(target: Array, values: np.ndarray) -> None:
     if registry.device_of(target) == "cpu":
         target[...] = values
     else:
-        target.set(np.ascontiguousarray(values, target.dtype))
+        target.set(np.asarray(values, target.dtype, order="C"))
 
 
 def on_device(array: Array, device: str) -> Array:
     """The array itself where it is on ``device`` already, otherwise a copy there."""
     if registry.device_of(array) == device:
         return array
-    return array.get() if device == "cpu" else registry.kernels(device).xp.asarray(array)
+    if device == "cpu":
+        return array.get()
+    try:
+        return registry.kernels(device).xp.asarray(array)
+    except MemoryError as error:
+        registry.raise_out_of_memory(f"moving an array {array.shape}", error)
 
 
 def check_device(device: str, caller: str) -> str:

@@ -6,6 +6,7 @@ Assigning registers: a `Parameter` becomes a parameter, a `Module` a part, and a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from minicnn.nn.calls import running
 from minicnn.nn.hooks import RemovableHandle
 from minicnn.nn.parameter import Parameter, has_weights
 from minicnn.nn.state import IncompatibleKeys, checked_state
+from minicnn_kernels import registry
 
 
 class Module(Attributes):
@@ -267,11 +269,17 @@ class Module(Attributes):
     def to(self, device: str) -> Self:
         """Move all parameters and buffers to "cpu" or "cuda", or none of them; return self.
 
-        Gradients are forgotten; make the optimizer afterwards. Raises `DeviceError`,
-        `BackendError`.
+        Gradients are forgotten; what an optimizer remembers follows at its next step. Raises
+        `DeviceError`, `BackendError`, `OutOfMemoryError`.
         """
         check_device(device, "to")
         return self._convert(lambda a: on_device(a, device))
+
+    @property
+    def device(self) -> str:
+        """Where the parameters (or, without any, the buffers) are: "cpu" or "cuda"."""
+        arrays = itertools.chain((p.array for p in self.parameters()), self.buffers())
+        return next(map(registry.device_of, arrays), "cpu")
 
     def _convert(self, convert: Callable[[Array], Array]) -> Self:
         parameters = [(p, convert(p.array)) for p in self.parameters()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from minicnn.errors import ArgumentError, DTypeError, GraphError, ShapeError, nearest
 from minicnn.nn._arrays import Array, on_device, to_numpy, write
@@ -105,9 +105,22 @@ class Optimizer:
             )
         for p in self._params():
             self._check_gradient(p)
+        try:
+            for group in self.param_groups:
+                for k, (params, grads, states) in self._by_device(group).items():
+                    self._update(k, params, grads, states, group)
+        except MemoryError as error:
+            registry.raise_out_of_memory(f"{self._name}.step", error)
+
+    def advance(self) -> None:
+        """Count a step that a captured graph is to take, without touching an array.
+
+        What `step` passes to `changing` is passed again, with the values of this step: the same
+        code runs, only its kernels do nothing.
+        """
         for group in self.param_groups:
             for k, (params, grads, states) in self._by_device(group).items():
-                self._update(k, params, grads, states, group)
+                self._update(cast(Kernels, _Idle(k.xp)), params, grads, states, group)
 
     def _check_gradient(self, p: Parameter) -> None:
         g = p.grad
@@ -220,6 +233,16 @@ class Optimizer:
                 )
             seen.add(id(p))
         return params
+
+
+class _Idle:
+    """A kernel set whose primitives do nothing."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
 
 
 def _as_groups(params: Any, caller: str) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ class Callback:
         """Before the first step of an epoch, or the first after a resume."""
 
     def on_step_end(self, trainer: Trainer, images: int) -> None:
-        """After each update of the weights, by a batch of so many images."""
+        """After each update of the weights, by so many images; with graphs, after several."""
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """After validation; ``record`` is the epoch's line of the history."""

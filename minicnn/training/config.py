@@ -163,6 +163,8 @@ class TrainConfig:
         0, "seed of everything random: same seed, same run", minimum=0, maximum=2**63 - 1
     )
     backend: str = _setting("numba", "kernel set that computes")
+    graph: bool = _setting(False, "run several steps at once as a CUDA graph (on a GPU)")
+    graph_steps: int = _setting(8, "steps that a graph holds", minimum=2)
     threads: int = _setting(0, "CPU threads; 0: one for each core", minimum=0)
     prefetch: int = _setting(
         2, "batches prepared ahead in the background; 0: none, in the foreground", minimum=0

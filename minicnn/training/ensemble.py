@@ -26,6 +26,7 @@ from minicnn.training.config import TrainConfig, load_config, resolve
 from minicnn.training.evaluation import Evaluation, evaluate_probabilities, probabilities
 from minicnn.training.run import apply_machine_settings, eval_loader, load_model
 from minicnn.training.run_folder import inside
+from minicnn_kernels import registry
 
 
 def evaluate_ensemble(
@@ -75,6 +76,7 @@ def evaluate_runs(
     crops: int = 1,
     crop_size: int | None = None,
     crop_padding: int | None = None,
+    backend: str | None = None,
 ) -> RunsEvaluation:
     """Measure the best weights of runs on the test set of their data, each alone and the mean.
 
@@ -83,6 +85,7 @@ def evaluate_runs(
     crop_size : side of the crops; that of the pictures that a network was trained on if None
     crop_padding : pixels added on each side before cropping; if None as many as in training, where
         the crops would be the whole picture, else none
+    backend : kernel set that computes, in place of what each run used
 
     Raises `ConfigError` where runs were trained on different data or classes.
     """
@@ -92,7 +95,7 @@ def evaluate_runs(
         raise ConfigError("crop_size and crop_padding are for ten crops; set crops = 10.")
     folders = [Path(folder) for folder in folders]
     configs = [
-        resolve(load_config(inside(folder, "config.toml")), {"source": source})
+        resolve(load_config(inside(folder, "config.toml")), {"source": source, "backend": backend})
         for folder in folders
     ]
     loaded = [load_model(folder) for folder in folders]
@@ -102,6 +105,7 @@ def evaluate_runs(
     found = []
     for config, (model, _) in zip(configs, loaded, strict=True):
         apply_machine_settings(config)
+        model.to(registry.load(config.backend).device)
         size = padding = None
         if crops == 10:
             size, padding = _crops(config, test.image_shape[1:], crop_size, crop_padding)

@@ -13,6 +13,7 @@ from minicnn.autograd import Tensor, no_grad
 from minicnn.data import ArrayDataset, Loader, ten_crop
 from minicnn.errors import ArgumentError, DataError
 from minicnn.nn import Module, capture, evaluating
+from minicnn.nn._arrays import is_array, on_device, to_numpy
 from minicnn.training.metrics import ConfusionMatrix, RunningMean, topk_error
 
 Loss = Callable[[Tensor, Any], Tensor]
@@ -45,8 +46,8 @@ def evaluate(
     confusion: ConfusionMatrix | None = None
     with evaluating(model), no_grad():
         for images, labels in batches:
-            logits = model(Tensor(images))
-            scores, labels = logits.numpy(), np.asarray(labels)
+            logits = model(Tensor(on_device(images, model.device)))
+            scores, labels = logits.numpy(), _on_host(labels)
             mean_loss.update(loss(logits, labels).item(), len(labels))
             if confusion is None:
                 confusion = ConfusionMatrix(scores.shape[1])
@@ -70,7 +71,8 @@ def predict(model: Module, images: np.ndarray, batch_size: int = 256) -> np.ndar
     parts = []
     with evaluating(model), no_grad():
         for start in range(0, len(images), batch_size):
-            logits = model(Tensor(images[start : start + batch_size]))
+            batch = on_device(images[start : start + batch_size], model.device)
+            logits = model(Tensor(batch))
             parts.append(F.softmax(logits, 1).numpy())
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
@@ -92,10 +94,11 @@ def probabilities(
     found, truth = [], []
     with evaluating(model), no_grad():
         for images, labels in batches:
-            views = [images] if crop_size is None else ten_crop(images, crop_size)
-            parts = [_softmax(model(Tensor(np.ascontiguousarray(view)))) for view in views]
+            views = [images] if crop_size is None else ten_crop(_on_host(images), crop_size)
+            contiguous = (view if view is images else np.ascontiguousarray(view) for view in views)
+            parts = [_softmax(model(Tensor(on_device(v, model.device)))) for v in contiguous]
             found.append(np.mean(parts, axis=0))
-            truth.append(np.asarray(labels))
+            truth.append(_on_host(labels))
     if not found:
         raise DataError("probabilities: there are no batches; give a data set with images.")
     return np.concatenate(found), np.concatenate(truth)
@@ -144,7 +147,7 @@ def features(
     with evaluating(model), no_grad(), capture(model, [layer]) as maps:
         for batch, _ in images:
             maps.clear()
-            model(Tensor(batch))
+            model(Tensor(on_device(batch, model.device)))
             if layer not in maps:
                 raise ArgumentError(
                     f"features: the layer {layer!r} of {type(model).__name__} does not run in "
@@ -154,6 +157,10 @@ def features(
     if not parts:
         raise DataError("features: there are no batches; give a data set with images.")
     return np.concatenate(parts)
+
+
+def _on_host(values: Any) -> np.ndarray:
+    return to_numpy(values) if is_array(values) else np.asarray(values)
 
 
 def _softmax(logits: Tensor) -> np.ndarray:

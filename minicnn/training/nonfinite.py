@@ -9,6 +9,7 @@ import numpy as np
 from minicnn import random
 from minicnn.autograd import Tensor, no_grad
 from minicnn.nn import Module
+from minicnn.nn._arrays import on_device, to_numpy
 
 
 def find_nonfinite(model: Module, images: Any) -> str:
@@ -21,7 +22,7 @@ def find_nonfinite(model: Module, images: Any) -> str:
     >>> find_nonfinite(nn.Sequential(nn.ReLU()), np.array([[np.inf]]))
     'the input already holds non-finite values'
     """
-    if not np.isfinite(images).all():
+    if not np.isfinite(to_numpy(images)).all():
         return "the input already holds non-finite values"
     for name, parameter in model.named_parameters():
         if not np.isfinite(Tensor(parameter).numpy()).all():
@@ -41,7 +42,7 @@ def find_nonfinite(model: Module, images: Any) -> str:
     generator = random.get_state()
     try:
         with no_grad(), np.errstate(all="ignore"):
-            model(Tensor(images))
+            model(Tensor(on_device(images, model.device)))
     finally:
         random.set_state(generator)
         for buffer, before in buffers:

@@ -19,7 +19,7 @@ import numpy as np
 from minicnn import data, random
 from minicnn import functional as F
 from minicnn.autograd import Tensor
-from minicnn.data import ArrayDataset, Loader
+from minicnn.data import ArrayDataset, DeviceLoader, Loader, device_loader
 from minicnn.errors import CheckpointError, ConfigError
 from minicnn.nn import Module
 from minicnn.training.build import (
@@ -41,6 +41,7 @@ from minicnn.training.files import atomic_write
 from minicnn.training.history import History
 from minicnn.training.run_folder import fresh_folder, inside
 from minicnn.training.trainer import Trainer
+from minicnn_kernels import registry
 from minicnn_kernels.registry import use_backend
 from minicnn_kernels.threads import set_num_threads
 
@@ -49,7 +50,9 @@ class Run:
     """Everything that one training run consists of, built from its settings.
 
     config : the settings; folder : the run folder; callbacks : more of them for the trainer.
-    Selects the backend and the number of threads for the process and seeds `minicnn.random`.
+    Selects the backend and the number of threads for the process and seeds `minicnn.random`. With a
+    backend of a GPU the model lives there, and so do the images where `DeviceLoader` can make their
+    batches; otherwise ``batches_fault`` says why the CPU makes them.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class Run:
         self.classes = dataset.classes
         self.picture_shape = dataset.image_shape
         self.image_shape = input_shape(dataset.image_shape, config)
-        self.train, self.validation = self._loaders(dataset)
+        train, validation = self._loaders(dataset)
+        self.train, self.batches_fault = self._moved(train)
+        self.validation = validation and self._moved(validation)[0]
         self.epochs = total_epochs(config, len(self.train))
         self.model = create_model(
             config.model, self.classes, self.image_shape, config.preset, config.model_options
-        )
+        ).to(registry.load(config.backend).device)
         self.trainer = self._trainer(callbacks)
 
     def fit(self) -> History:
@@ -97,6 +102,13 @@ class Run:
         report = {"epoch": epoch, "test_loss": result.loss, "test_accuracy": result.accuracy}
         atomic_write(self.folder / "result.json", json.dumps(report, indent=2) + "\n")
         return result, epoch
+
+    def _moved(self, loader: Loader) -> tuple[Loader | DeviceLoader, str | None]:
+        """The loader, on a GPU where that is the backend's device, or why it is not there."""
+        if registry.load(self.config.backend).device == "cpu":
+            return loader, None
+        reason = device_loader.fault(loader)
+        return (DeviceLoader(loader) if reason is None else loader), reason
 
     def _loaders(self, dataset: ArrayDataset) -> tuple[Loader, Loader | None]:
         config = self.config
@@ -146,6 +158,8 @@ class Run:
             clip_norm=config.clip_norm,
             callbacks=(*stopping, *callbacks, saving),
             history=History(self.folder / "history.jsonl"),
+            graph=config.graph,
+            graph_steps=config.graph_steps,
         )
 
 
@@ -199,8 +213,13 @@ def opened_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run
     return resumed_run(folder, {"threads": config.threads}, callbacks)
 
 
-def load_model(folder: Path) -> tuple[Module, Checkpoint]:
-    """Return the model of a run with its best weights (else its newest), and their checkpoint."""
+def load_model(folder: Path, backend: str | None = None) -> tuple[Module, Checkpoint]:
+    """Return the model of a run with its best weights (else its newest), and their checkpoint.
+
+    With ``backend`` that kernel set is selected and the model is on its device, else on the CPU.
+    """
+    if backend is not None:
+        use_backend(backend)
     inside(folder, "checkpoints")
     checkpoint = best_checkpoint(folder) or newest_checkpoint(folder)
     if checkpoint is None:
@@ -214,6 +233,8 @@ def load_model(folder: Path) -> tuple[Module, Checkpoint]:
         meta.get("model_options", {}).items(),
     )
     model.load_state_dict(checkpoint.weights)
+    if backend is not None:
+        model.to(registry.load(backend).device)
     return model.eval(), checkpoint
 
 

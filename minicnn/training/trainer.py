@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,18 +16,24 @@ import numpy as np
 from minicnn import functional as F
 from minicnn import random
 from minicnn.autograd import Tensor
-from minicnn.data import Loader
+from minicnn.data import DeviceLoader, Loader
 from minicnn.errors import ArgumentError, CheckpointError, MiniCNNError, NonFiniteError
 from minicnn.nn import Module
+from minicnn.nn._arrays import on_device
 from minicnn.optim import Optimizer, clip_grad_norm_
 from minicnn.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from minicnn.training import graphed
 from minicnn.training.auxiliary import total_loss
 from minicnn.training.callbacks import Callback
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.evaluation import Evaluation, Loss, evaluate
+from minicnn.training.graphed import GraphedSteps
 from minicnn.training.history import History
 from minicnn.training.metrics import RunningMean
 from minicnn.training.nonfinite import find_nonfinite
+from minicnn_kernels import registry
+
+Batches = Loader | DeviceLoader
 
 
 @dataclass
@@ -48,6 +54,8 @@ class Trainer:
         `ReduceLROnPlateau` watches the validation loss, without validation the training loss
     clip_norm : longest gradient over all parameters, or 0 for no limit
     callbacks : told of each step and epoch; see `Callback`
+    graph : on a GPU, run ``graph_steps`` steps at a time as one CUDA graph; callbacks are then told
+        of them together. See `minicnn.training.graphed`
     history : where the record of each epoch goes
 
     >>> import minicnn, minicnn.data, minicnn.nn, minicnn.optim
@@ -72,10 +80,16 @@ class Trainer:
         clip_norm: float = 0.0,
         callbacks: Sequence[Callback] = (),
         history: History | None = None,
+        graph: bool = False,
+        graph_steps: int = 8,
     ) -> None:
         if schedule_every not in ("step", "epoch"):
             raise ArgumentError(
                 f"Trainer: schedule_every is {schedule_every!r}; use 'step' or 'epoch'."
+            )
+        if isinstance(graph_steps, bool) or not isinstance(graph_steps, int) or graph_steps < 2:
+            raise ArgumentError(
+                f"Trainer: graph_steps is {graph_steps!r}; give a whole number >= 2."
             )
         self.model = model
         self.optimizer = optimizer
@@ -90,14 +104,20 @@ class Trainer:
         self.epochs = 0
         self.batches = 0
         self.should_stop = False
+        self.graph_steps = graph_steps if graph else 0
+        self.graphed: GraphedSteps | None = None
+        if graph:
+            graphed.check(self)
 
-    def fit(self, train: Loader, validation: Loader | None = None, epochs: int = 10) -> History:
+    def fit(self, train: Batches, validation: Batches | None = None, epochs: int = 10) -> History:
         """Train until ``epochs`` epochs are done, those before a resume included.
 
         Ctrl-C ends the step that is running, lets the callbacks save, and raises
         KeyboardInterrupt. Raises `NonFiniteError` when the loss is no longer a number.
         """
         self.epochs, self.batches = epochs, len(train)
+        if self.graph_steps:
+            self.graphed = GraphedSteps(self, self.graph_steps)
         with _deferred_interrupt() as interrupted:
             self._tell("on_fit_begin")
             try:
@@ -107,22 +127,27 @@ class Trainer:
                 self._tell("on_interrupt")
                 raise
             finally:
+                self.graphed = None
                 self._tell("on_fit_end")
         return self.history
 
-    def evaluate(self, loader: Loader) -> Evaluation:
+    def evaluate(self, loader: Batches) -> Evaluation:
         """Measure the model on a data set, in eval mode."""
         return evaluate(self.model, loader, self.loss)
 
     def _run_epoch(
-        self, train: Loader, validation: Loader | None, interrupted: threading.Event
+        self, train: Batches, validation: Batches | None, interrupted: threading.Event
     ) -> None:
         started, done = time.perf_counter(), self.position.batch
         self._tell("on_epoch_begin")
         self.model.train()
         with np.errstate(all="ignore"):  # every loss is checked, with a better message
-            for images, labels in train.iterate(self.position.epoch, start=self.position.batch):
-                self._run_step(images, labels)
+            batches = train.iterate(self.position.epoch, start=self.position.batch)
+            for group in self._groups(batches, train.batch_size):
+                if len(group) > 1:
+                    self._replay(group)
+                else:
+                    self._run_step(*group[0])
                 if interrupted.is_set():
                     raise KeyboardInterrupt
         seconds = time.perf_counter() - started
@@ -140,25 +165,64 @@ class Trainer:
         record |= {"seconds": seconds, "images_per_second": images_seen / max(seconds, 1e-9)}
         self._finish_epoch(record)
 
-    def _run_step(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def _groups(self, batches: Iterable[Any], batch_size: int) -> Iterator[list[Any]]:
+        if self.graphed is None:
+            return ([batch] for batch in batches)
+        return self.graphed.groups(batches, batch_size)
+
+    def _run_step(self, images: Any, labels: Any) -> None:
         """Forward, backward, update: one batch."""
-        self.optimizer.zero_grad()
-        logits, loss = total_loss(self.model, self.model(Tensor(images)), labels, self.loss)
-        value = loss.item()
+        device = self.model.device
+        images, labels = on_device(images, device), on_device(labels, device)
+        logits, loss = self.forward(images, labels)
+        value, hits = _loss_and_hits(logits, loss, labels)
         if not math.isfinite(value):
             raise NonFiniteError(self._nonfinite_message(value, images))
+        self.update(loss)
+        if self.schedule_every == "step":
+            self._move_schedule(value)
+        self._count_step(value, hits, len(labels))
+        self._tell("on_step_end", len(labels))
+
+    def _replay(self, batches: list[Any]) -> None:
+        """The steps of several batches as one CUDA graph."""
+        assert self.graphed is not None
+        measured = self.graphed.run(batches)
+        first, last = self.position.step + 1, self.position.step + len(batches)
+        for (value, hits), (_, labels) in zip(measured, batches, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteError(
+                    f"train: the loss is {value} in epoch {self.position.epoch + 1}, batch "
+                    f"{self.position.batch + 1} (step {self.position.step + 1}, seen after steps "
+                    f"{first} to {last}, which ran together). Lower the learning rate (now "
+                    f"{self.lr:.3g}), clip the gradient, or check the data; with graph=False the "
+                    "error names the layer."
+                )
+            self._count_step(value, hits, len(labels))
+        self._tell("on_step_end", sum(len(labels) for _, labels in batches))
+
+    def forward(self, images: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """Logits and loss of a batch on the model's device; old gradients are forgotten."""
+        self.optimizer.zero_grad()
+        return total_loss(self.model, self.model(Tensor(images)), labels, self.loss)
+
+    def update(self, loss: Tensor) -> None:
+        """Backward, clip and change the weights."""
         loss.backward()
         if self.clip_norm:
             clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
+
+    def move_step_schedule(self) -> None:
+        """What a schedule that moves after every step does then, without knowing the loss."""
         if self.schedule_every == "step":
-            self._move_schedule(value)
-        hits = logits.numpy().argmax(axis=1) == labels
-        self.running["loss"].update(value, len(labels))
-        self.running["accuracy"].update(float(hits.mean()), len(labels))
+            self._move_schedule(math.nan)
+
+    def _count_step(self, value: float, hits: int, images: int) -> None:
+        self.running["loss"].update(value, images)
+        self.running["accuracy"].update(hits / images, images)
         self.position.batch += 1
         self.position.step += 1
-        self._tell("on_step_end", len(labels))
 
     def _finish_epoch(self, record: dict[str, Any]) -> None:
         if self.schedule_every == "epoch":
@@ -242,6 +306,16 @@ class Trainer:
         random.set_state(meta["random"])
         self.should_stop = bool(meta["stopped"])
         self.position = Position(meta["epoch"], meta["batch"], meta["step"])
+
+
+def _loss_and_hits(logits: Tensor, loss: Tensor, labels: Any) -> tuple[float, int]:
+    """Both as plain numbers; a GPU is waited for once."""
+    hits = (logits.array.argmax(axis=1) == labels).sum()
+    if isinstance(hits, np.generic):
+        return loss.item(), int(hits)
+    xp = registry.kernels("cuda").xp
+    value, count = xp.stack([loss.array.astype(np.float64), hits.astype(np.float64)]).get()
+    return float(value), int(count)
 
 
 def _without_arrays(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

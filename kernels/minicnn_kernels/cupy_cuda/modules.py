@@ -13,6 +13,7 @@ array holds is read at each replay. `number` packs either into the struct ``Numb
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from minicnn_kernels.errors import BackendError
 
 FOLDER = Path(__file__).parent
 THREADS = 256
+WALKERS = 2112  # blocks of a grid that walks through an array: 16 for each unit of an H100
 
 Array = Any
 
@@ -33,14 +35,26 @@ _KEY = np.dtype([("value", np.uint64), ("at", np.uint64)], align=True)
 
 def kernel(file: str, name: str, **defines: int) -> Any:
     """The kernel ``name`` of ``file``.cu on the current device, compiled with ``-DNAME=value``."""
-    return _module(file, tuple(sorted(defines.items())), cupy.cuda.Device().id).get_function(name)
+    return _function(file, name, tuple(sorted(defines.items())), cupy.cuda.Device().id)
+
+
+@functools.cache
+def _function(file: str, name: str, defines: tuple[tuple[str, int], ...], device: int) -> Any:
+    return _module(file, defines, device).get_function(name)
 
 
 @functools.cache
 def _module(file: str, defines: tuple[tuple[str, int], ...], device: int) -> Any:
     text = (FOLDER / f"{file}.cu").read_text()
-    options = ["-std=c++17", f"-I{FOLDER}", *(f"-D{name}={value}" for name, value in defines)]
+    options = ["-std=c++17", f"-I{FOLDER}", f"-DHEADERS={_headers()}"]
+    options += [f"-D{name}={value}" for name, value in defines]
     return cupy.RawModule(code=text, options=tuple(options))
+
+
+@functools.cache
+def _headers() -> int:
+    """A sum over the included files, which CuPy's cache of compiled code does not look into."""
+    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.cuh"))))
 
 
 def launch(
@@ -63,6 +77,27 @@ def launch(
 def blocks(count: int, threads: int = THREADS, most: int = 2**31 - 1) -> int:
     """How many blocks give each of ``count`` elements a thread, up to ``most``."""
     return min(-(-count // threads), most)
+
+
+def walkers(count: int, threads: int = THREADS) -> int:
+    """Blocks for a kernel whose threads walk through ``count`` elements in steps of the grid."""
+    return blocks(count, threads, WALKERS)
+
+
+def wide(run: int, *arrays: Any) -> bool:
+    """Whether runs of ``run`` numbers of float32 arrays can be read in vectors of four."""
+    return run % 4 == 0 and all(a is None or a.data.ptr % 16 == 0 for a in arrays)
+
+
+def divider(by: int) -> tuple[int, int]:
+    """The struct ``Divider`` of common.cuh: multiplier and shift.
+
+    >>> multiplier, shift = divider(7)
+    >>> [((n * multiplier >> 32) + n) >> shift for n in (6, 7, 2**31 - 1)] == [0, 1, 306783378]
+    True
+    """
+    shift = (by - 1).bit_length()
+    return 2**32 * (2**shift - by) // by + 1, shift
 
 
 def number(value: Any) -> Any:

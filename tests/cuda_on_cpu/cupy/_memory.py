@@ -70,15 +70,23 @@ class Block:
         if SANITIZE:
             _mark(self.ptr, self.size, allowed=False)
 
-    def check(self) -> int | None:
-        """The byte, counted from the start, at which a red zone was written over, or None."""
+    def outside(self, size: int) -> list[np.ndarray]:
+        """A copy of what surrounds an array of ``size`` bytes in this block, red zones included."""
+        return [zone.copy() for _, zone in self._around(size)]
+
+    def changed(self, size: int, before: list[np.ndarray]) -> int | None:
+        """The byte, counted from the start, around the array that was written over, or None."""
         found = None
-        for first, zone in self._zones():
-            if (zone != PATTERN).any():
-                where = np.flatnonzero(zone != PATTERN)
+        for (first, zone), old in zip(self._around(size), before, strict=True):
+            if not np.array_equal(zone, old):
+                where = np.flatnonzero(zone != old)
                 found = first + int(where[-1] if first < 0 else where[0])
-                zone[...] = PATTERN
+                zone[...] = old
         return found
+
+    def _around(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
+        for first, last in ((-ZONE, 0), (size, self.size + ZONE)):
+            yield first, self.whole[self.start + first : self.start + last]
 
 
 def _mark(address: int, size: int, *, allowed: bool) -> None:
