@@ -150,7 +150,7 @@ def pooling() -> None:
         return d.normal(*tap.shape), tap, OVERHANG
 
     def weights(d):
-        return d.normal(3, 2).astype(np.float64), d.positive(POOL.oh, POOL.ow)
+        return d.normal(3, 2).astype(np.float64), d.positive(POOL.oh, POOL.ow).astype(np.float64)
 
     case("weighted_pool2d", 6, 2)(lambda d: (d.normal(1, 2, 5, 4), *weights(d), POOL))
     case("weighted_pool2d_grad", 6, 2)(
