@@ -150,7 +150,7 @@ def pooling() -> None:
         return d.normal(*tap.shape), tap, OVERHANG
 
     def weights(d):
-        return d.normal(3, 2).astype(np.float64), d.positive(POOL.oh, POOL.ow)
+        return d.normal(3, 2).astype(np.float64), d.positive(POOL.oh, POOL.ow).astype(np.float64)
 
     case("weighted_pool2d", 6, 2)(lambda d: (d.normal(1, 2, 5, 4), *weights(d), POOL))
     case("weighted_pool2d_grad", 6, 2)(
@@ -248,6 +248,18 @@ def dropout() -> None:
     case("random_keep", 0)(lambda d: (50, 0.5, key))
 
 
+def batches() -> None:
+    def images(d, placement):
+        pixels = d.rng.integers(0, 256, (3, 2, 4, 5)).astype(np.uint8)
+        return pixels, np.array([2, 0]), np.array(placement, np.int32)
+
+    shifted = [[-1, -2, 1], [2, 5, -1]]  # the second one is turned round
+    case("gather_images", 0)(lambda d: (*images(d, shifted), (4, 5), False, d.normal(2, 256)))
+    case("gather_images: reflected", 0)(
+        lambda d: (*images(d, shifted), (4, 5), True, d.normal(2, 256))
+    )
+
+
 def steps() -> None:
     sgd = 0.9, 0.1, 0.01
     case("sgd_step", 4)(lambda d: (*d.lists(3), 0.1, *sgd, False))
@@ -264,6 +276,7 @@ def steps() -> None:
 
 
 for enter_all in (
-    activations, convolutions, fully_connected, pooling, batch_norm, softmax, dropout, steps,
+    activations, convolutions, fully_connected, pooling, batch_norm, softmax, dropout, batches,
+    steps,
 ):  # fmt: skip
     enter_all()

@@ -132,6 +132,9 @@ FAULTS = {
                                         ("softmax_cross_entropy",)),
     "units ignored": Fault("dropout", "_is_kept(i // unit,", "_is_kept(i,", ("dropout: units",)),
     "another hash": Fault("dropout", "uint64(27)", "uint64(28)", ("dropout", "random_keep")),
+    "the flip ignored": Fault("batches", "placement[n, 2] * j", "j", ("gather_images",)),
+    "the border counted twice": Fault("batches", "2 * (length - 1) - at", "2 * length - 1 - at",
+                                      ("gather_images: reflected",)),
     "all blocks take the first tensor": Fault(
         "optimizers", "    tensor = cuda.blockIdx.y\n    p, g, v = ",
         "    tensor = 0\n    p, g, v = ", ("sgd_step",)),

@@ -22,6 +22,7 @@ from minicnn_kernels.errors import BackendError
 from minicnn_kernels.numba_cuda import (
     adaptive_pooling,
     batch_norm,
+    batches,
     columns,
     convolution,
     device,
@@ -195,6 +196,7 @@ class NumbaCudaKernels(CupyKernels):
     softmax_cross_entropy_grad = method(rows.softmax_cross_entropy_grad, 0, 1, 2)
 
     dropout = method(dropout.dropout, 0)
+    gather_images = method(batches.gather_images, 5, others=[0, 1, 2])
     sgd_step = in_place(optimizers.sgd_step, 0, 2, read=[1])
     adam_step = in_place(optimizers.adam_step, 0, 2, 3, read=[1])
     rmsprop_step = in_place(optimizers.rmsprop_step, 0, 2, 3, read=[1])

@@ -1,6 +1,6 @@
 """Optimizer steps: one kernel over a list of tensors.
 
-A network has many small parameters: a ResNet-20 has 65 tensors, and most are biases and scales of
+A network has many small parameters: a ResNet-20 has 59 tensors, and most are biases and scales of
 16 to 64 numbers. A launch costs the host several microseconds, whatever it does, so that a launch
 for each tensor spends the step on launching. Instead, the kernel is given up to `AT_ONCE` tensors
 of each kind, as tuples, and the grid has two dimensions:
