@@ -1,4 +1,4 @@
-"""The command line: ``minicnn train | evaluate | predict | models | summary | recipes | info``.
+"""The command line: ``minicnn train | evaluate | predict | export | models | ...``.
 
 Settings of a run are the fields of `TrainConfig`; an option, a line of a TOML file and a field are
 three ways to say the same thing. A mistake gets one sentence on stderr and exit code 2.
@@ -91,6 +91,9 @@ def _parser() -> Parser:
     train.add_argument(
         "--resume", type=Path, metavar="RUN", help="continue the run of this folder, bit for bit"
     )
+    train.add_argument(
+        "--tensorboard", action="store_true", help="write event files for TensorBoard"
+    )
     _add_settings(train)
 
     evaluate = _command(
@@ -126,6 +129,10 @@ def _parser() -> Parser:
     predict.add_argument(
         "--invert", action="store_true", help="for dark things on a light background"
     )
+
+    export = _command(commands, "export", _export, "write the network of a run as an ONNX file")
+    export.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    export.add_argument("file", type=Path, metavar="FILE", help="such as model.onnx")
 
     models = _command(commands, "models", _models, "list the architectures")
     models.add_argument(
@@ -204,6 +211,7 @@ def _shown(value: Any) -> str:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from minicnn.interop.tensorboard import TensorBoard
     from minicnn.training.config import TrainConfig, load_config, resolve
     from minicnn.training.progress import ProgressBar
     from minicnn.training.run import new_run, resumed_run
@@ -212,7 +220,7 @@ def _train(options: argparse.Namespace) -> int:
     overrides = {name: getattr(options, name) for name in names}
     if overrides["model_options"] is not None:
         overrides["model_options"] = dict(overrides["model_options"])
-    bar = (ProgressBar(),)
+    bar = (ProgressBar(), *[TensorBoard()] * options.tensorboard)
     file = {**_recipe(options), **(load_config(options.config) if options.config else {})}
     if options.resume is None:
         run = new_run(resolve(file, overrides), bar)
@@ -309,6 +317,13 @@ def _predict(options: argparse.Namespace) -> int:
     for path, row in zip(options.images, predict(model, images), strict=True):
         best = row.argsort()[::-1][: max(options.top, 1)]
         print(f"{path}: " + ", ".join(f"{classes[i]} {row[i]:.1%}" for i in best))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from minicnn.interop.onnx_export import export_run
+
+    print(export_run(options.folder, options.file))
     return 0
 
 
