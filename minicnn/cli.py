@@ -220,7 +220,7 @@ def _train(options: argparse.Namespace) -> int:
     overrides = {name: getattr(options, name) for name in names}
     if overrides["model_options"] is not None:
         overrides["model_options"] = dict(overrides["model_options"])
-    bar = (ProgressBar(), *[TensorBoard()] * options.tensorboard)
+    bar = (ProgressBar(), *([TensorBoard()] if options.tensorboard else []))
     file = {**_recipe(options), **(load_config(options.config) if options.config else {})}
     if options.resume is None:
         run = new_run(resolve(file, overrides), bar)

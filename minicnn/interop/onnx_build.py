@@ -140,7 +140,7 @@ class Builder:
         self, node: Node, make: Callable[[], Module], x: str, weights: tuple[str, ...] = ()
     ) -> None:
         """A part of the network; nodes with the same weights and settings are one part."""
-        module = make()
+        module = make().eval()  # or a norm would take its statistics from the shapes
         key = (type(module), repr(module), weights) if any(weights) else (node.number,)
         if key not in self._layers:
             self._layers[key] = self._attach(self._path(node, weights), module)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class OnnxFile:
             self.model.ParseFromString(data)
         except Exception as error:  # DecodeError, of a class that depends on the parser in use
             raise self.error("is not an ONNX file, or is cut short") from error
+        if not all(map(_has_texts, _messages(self.model))):
+            raise self.error("has names that are no text; it is damaged")
         if not self.model.graph.node or not self.model.graph.output:
             raise self.error("is not an ONNX file: it has no nodes or no outputs")
         versions = [o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")]
@@ -139,3 +142,23 @@ class OnnxFile:
         except OSError as error:
             reason = error.strerror or error
             raise self.error(f"could not be read: {reason}") from error
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """A message and all messages in it."""
+    waiting = [message]
+    while waiting:
+        message = waiting.pop()
+        yield message
+        for field, value in message.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                waiting += [value] if hasattr(value, "ListFields") else list(value)
+
+
+def _has_texts(message: Any) -> bool:
+    """Whether all texts are texts: one that is no UTF-8 is given as bytes."""
+    return not any(
+        isinstance(value, bytes) or (not isinstance(value, str) and bytes in set(map(type, value)))
+        for field, value in message.ListFields()
+        if field.type == field.TYPE_STRING
+    )

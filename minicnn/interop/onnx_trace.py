@@ -27,7 +27,7 @@ from minicnn import autograd
 from minicnn.autograd import Op, Tensor, no_grad
 from minicnn.errors import ArgumentError
 from minicnn.nn import Module, evaluating, unfused
-from minicnn.nn._arrays import on_device, to_numpy
+from minicnn.nn._arrays import on_device
 from minicnn.nn.calls import running
 from minicnn_kernels import registry
 
@@ -159,7 +159,7 @@ class _Recorder:
 
     def _enter(self, array: Any, name: str) -> None:
         self._kept.append(array)
-        self._constants.setdefault(id(array), Constant(name, to_numpy(array)))
+        self._constants.setdefault(id(array), Constant(name, on_device(array, "cpu")))
 
     def _numbered(self, name: str) -> str:
         count = self._counts[name] = self._counts.get(name, 0) + 1
