@@ -22,6 +22,8 @@ ALL = [
     pytest.param(name, marks=[] if name in REPRESENTATIVE else [pytest.mark.slow])
     for name in models.names()
 ]
+#: of norms: hundreds of residual blocks that each add as much as they get overflow float32
+VARIANCES = {"resnet1202": 10.0, "preact_resnet1001": 10.0}
 CLOSE = 1e-4  # of the largest logit: what the deployment of a network has to keep
 
 
@@ -36,19 +38,20 @@ def norms(model):
     return [m for m in model.modules() if isinstance(m, kinds) and m.running_mean is not None]
 
 
-def used(model, input_shape, seed=0):
-    """The model with norms as after training: statistics of maps, factors and shifts of no kind."""
+def used(model, variance=1.0, seed=0):
+    """The model with norms as after training: statistics, factors and shifts of no kind.
+
+    They are not those of its maps: a plain network of 110 layers that normalises every map to
+    variance 1 multiplies rounding errors along with everything else, beyond any comparison.
+    """
     rng = np.random.default_rng(seed)
     for norm in norms(model):
-        norm.momentum = None
+        C = norm.num_features
+        norm.running_mean = rng.normal(0, 0.1, C).astype(np.float32)
+        norm.running_var = (variance * rng.uniform(0.5, 1.5, C)).astype(np.float32)
         if norm.weight is not None:
-            norm.weight.array[:] = rng.uniform(0.8, 1.2, norm.num_features)
-            norm.bias.array[:] = rng.normal(0, 0.1, norm.num_features)
-    with no_grad():
-        model.train()(Tensor(rng.standard_normal((4, *input_shape)).astype(np.float32)))
-    for norm in norms(model):
-        norm.running_mean += rng.normal(0, 0.05, norm.num_features).astype(np.float32)
-        norm.running_var *= rng.uniform(0.9, 1.1, norm.num_features).astype(np.float32)
+            norm.weight.array[:] = rng.uniform(0.8, 1.2, C)
+            norm.bias.array[:] = rng.normal(0, 0.1, C)
     return model.eval()
 
 
@@ -56,7 +59,7 @@ def smallest(name):
     presets = models.find(name).presets
     preset = min(presets, key=lambda key: np.prod(presets[key].input_shape))
     model = models.create(name, preset=preset)
-    return used(model, model.input_shape)
+    return used(model, VARIANCES.get(name, 1.0))
 
 
 def session(path):
@@ -153,7 +156,7 @@ class Everything(nn.Module):
 
 
 def test_every_op_by_itself(tmp_path):
-    model = used(Everything(), (3, 8, 8))
+    model = used(Everything())
     export_onnx(model, tmp_path / "model.onnx", input_shape=(3, 8, 8))
     assert_same_numbers(model, tmp_path / "model.onnx", (3, 8, 8))
 
@@ -169,7 +172,7 @@ def test_fused_convolution_and_norm_called_by_hand(tmp_path):
                 return self.norm(self.conv(x))
             return self.conv(x, relu=True, norm=self.norm) - self.conv(x, norm=self.norm)
 
-    model = used(Fused(), (1, 6, 6))
+    model = used(Fused())
     export_onnx(model, tmp_path / "model.onnx", input_shape=(1, 6, 6))
     assert_same_numbers(model, tmp_path / "model.onnx", (1, 6, 6))
 

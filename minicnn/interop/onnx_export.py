@@ -38,6 +38,7 @@ from minicnn.version import __version__
 PathLike = str | os.PathLike[str]
 #: what one file of Protocol Buffers, the format of ONNX, can hold
 LARGEST = 2**31 - 1
+PREPARED = {"preprocessing": "8-bit pixels / 255, then (images - mean) / std for each channel"}
 
 
 def export_onnx(
@@ -58,14 +59,13 @@ def export_onnx(
     there is replaced when the new one is whole on disk. The model is not changed.
 
     input_shape : of one sample, such as (3, 224, 224); without it `Network.input_shape`
-    classes, mean, std : names of the classes, and what `data.Normalize` had in training; they go
-        into the file's metadata as JSON, with the shape of the image
-    metadata : more of it, by name
+    classes, mean, std : names of the classes, and what `data.Normalize` had in training: metadata
+    metadata : more of it by name; what is no text becomes JSON
     fold_batch_norm : whether batch norms go into the convolutions before them
 
-    Raises `ArgumentError` for a network with an op that has no ONNX form (naming layer and op), or
-    whose result depends on the images by a way around minicnn's functions; `CheckpointError` where
-    the file cannot be written; `MissingPackageError` without the package onnx (extra "onnx").
+    Raises `ArgumentError` for an op without an ONNX form (naming its layer), and for a network that
+    computes with the images by a way around minicnn's functions; `CheckpointError` where the file
+    cannot be written; `MissingPackageError` without the package onnx (extra "onnx").
 
     >>> from minicnn import models
     >>> export_onnx(models.create("notes_cnn"), "notes.onnx")  # doctest: +SKIP
@@ -77,13 +77,9 @@ def export_onnx(
         "architecture": getattr(model, "architecture", ""),
         "image_shape": found.input.shape[1:],
         "classes": None if classes is None else list(classes),
-        "mean": mean,
-        "std": std,
-        "preprocessing": "images / 255 for 8-bit pixels, then (images - mean) / std a channel",
+        **({} if mean is None or std is None else {"mean": mean, "std": std, **PREPARED}),
         **(metadata or {}),
     }
-    if mean is None or std is None:
-        del properties["preprocessing"]
     atomic_write(path, packed(onnx, found, properties, fold_batch_norm))
 
 

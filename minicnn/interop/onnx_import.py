@@ -55,8 +55,7 @@ def import_onnx(
     network = ImportedNetwork(sources[0].name, shape, metadata)
     x = Tensor(blank((batch, *shape), np.float32))
     builder = Builder(network, x, file.opset)
-    for name, tensor in stored.items():
-        builder.constants[name] = file.array(tensor)
+    builder.constants.update((name, file.array(tensor)) for name, tensor in stored.items())
     builder.trained.update(stored)
     with no_grad(), use_backend("shapes"):
         _read_nodes(file, builder)
@@ -97,10 +96,6 @@ def _input_shape(
 def _read_nodes(file: OnnxFile, builder: Builder) -> None:
     """Turn all nodes into layers, or raise one error that lists every one that cannot be."""
     nodes = [Node(proto, i) for i, proto in enumerate(file.model.graph.node)]
-    strange = [
-        node.domain for node in file.model.graph.node
-        if node.domain not in DOMAINS
-    ]  # fmt: skip
     problems: list[str] = []
     lost: set[str] = set()
     for node, proto in zip(nodes, file.model.graph.node, strict=True):
@@ -110,7 +105,7 @@ def _read_nodes(file: OnnxFile, builder: Builder) -> None:
         unknown = [name for name in node.inputs if name and name not in known]
         try:
             if proto.domain not in DOMAINS or node.kind not in READERS:
-                domain = f" of {proto.domain:.40}" if strange else ""
+                domain = f" of {proto.domain:.40}" if proto.domain else ""
                 raise Unsupported(f"this operator{domain} is not known")
             if any(name not in lost for name in unknown):
                 raise file.error(f"reads {unknown[0]!r:.80} in {node} before it is computed")
