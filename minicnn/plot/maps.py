@@ -44,29 +44,19 @@ def maps(
     if not 1 <= len(found) <= 32:
         raise ArgumentError(f"plot.maps: arrays has {len(found)} maps; give 1 to 32 of them.")
     rows = _rows(list(found), columns)
-    sizes = {name: _size(name, array) for name, array in found.items()}
-    heights = [max(sizes[name][1] for name in row) + WORDS + SPACE for row in rows]
-    widths = [sum(sizes[name][0] + SPACE for name in row) - SPACE for row in rows]
+    widths = [max(_wide(name, found[name]) for name in names) for names in _columns(rows)]
     top = HEAD if title else 0.1
-    width = max(2 * EDGE + max(widths), text_width(title, 12, bold=True) + 2 * EDGE, 2.5)
-    height = top + sum(heights) + EDGE - SPACE
+    across = sum(widths) + SPACE * (len(widths) - 1)
+    width = max(2 * EDGE + across, text_width(title, 12, bold=True) + 2 * EDGE, 2.5)
+    height = top + sum(_tall(found, row) for row in rows) + EDGE - SPACE
     limit = max(float(np.nanmax(np.abs(array), initial=0.0)) for array in found.values())
     with style(dark) as colors:
-        from minicnn.plot.picture import headed, inches, new
+        from minicnn.plot.picture import headed, new
 
         picture = new(width, height, colors, title or "Maps", _described(found))
         if title:
             headed(picture)
-        y = height - top
-        for row, tall in zip(rows, heights, strict=True):
-            x = EDGE
-            for name in row:
-                across, up = sizes[name]
-                own = found[name].shape[1] * _cell(found[name])
-                place = inches(picture, x, y - WORDS - up, own, up)
-                _draw(picture.add_axes(place), name, found[name], limit, colors)
-                x += across + SPACE
-            y -= tall
+        _fill(picture, found, rows, widths, top, limit, colors)
         return picture
 
 
@@ -85,15 +75,41 @@ def _rows(names: list[str], columns: int) -> list[list[str]]:
     return [names[i : i + columns] for i in range(0, len(names), columns)]
 
 
+def _columns(rows: list[list[str]]) -> list[list[str]]:
+    return [[row[i] for row in rows if i < len(row)] for i in range(len(rows[0]))]
+
+
 def _cell(array: np.ndarray) -> float:
     return CELL if max(array.shape) <= READABLE else SMALL_CELL
 
 
-def _size(name: str, array: np.ndarray) -> tuple[float, float]:
-    """Inches of a map and its name, across and up."""
-    H, W = array.shape
-    cell = _cell(array)
-    return max(W * cell, text_width(name, 9)), H * cell
+def _wide(name: str, array: np.ndarray) -> float:
+    """Inches of a map or of its name, what is wider."""
+    return max(array.shape[1] * _cell(array), text_width(name, 9))
+
+
+def _tall(found: Mapping[str, np.ndarray], row: list[str]) -> float:
+    """Inches of a row, with the names above and the space below."""
+    return max(len(found[name]) * _cell(found[name]) for name in row) + WORDS + SPACE
+
+
+def _fill(
+    picture: Picture, found: Mapping[str, np.ndarray], rows: list[list[str]],
+    widths: list[float], top: float, limit: float, colors: Theme,
+) -> None:  # fmt: skip
+    """Put every map into its place, row by row from the top."""
+    from minicnn.plot.picture import inches
+
+    y = picture.get_size_inches()[1] - top
+    for row in rows:
+        x = EDGE
+        for name, step in zip(row, widths, strict=False):
+            array = found[name]
+            H, W = (n * _cell(array) for n in array.shape)
+            place = inches(picture, x, y - WORDS - H, W, H)
+            _draw(picture.add_axes(place), name, array, limit, colors)
+            x += step + SPACE
+        y -= _tall(found, row)
 
 
 def _draw(axes: Axes, name: str, array: np.ndarray, limit: float, colors: Theme) -> None:
@@ -120,15 +136,12 @@ def _draw(axes: Axes, name: str, array: np.ndarray, limit: float, colors: Theme)
 def number(value: float) -> str:
     """A number in the few signs that a cell has room for.
 
-    >>> number(-0.5556), number(1.0), number(253.0), number(0.004)
-    ('−.56', '1', '253', '.00')
+    >>> number(-0.5556), number(4.5), number(253.0), number(0.004)
+    ('−.56', '4.5', '253', '0')
     """
-    if value == round(value):
-        return f"{value:.0f}".replace("-", "−")
     text = f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
-    return (
-        text.replace("-", "−").replace("0.", ".", 1) if abs(value) < 1 else text.replace("-", "−")
-    )
+    text = text.rstrip("0").rstrip(".").replace("-0.", "-.").replace("-", "−")
+    return text[1:] if text.startswith("0.") else text
 
 
 def _described(found: Mapping[str, np.ndarray]) -> str:
