@@ -303,8 +303,7 @@ gradient, and that an optimizer may change.)
 # %%
 inputs, label = Tensor([[0.2, -1.0, 0.5]]), np.array([1])
 first, second = (
-    nn.Parameter(rng.standard_normal(shape).astype(np.float32))
-    for shape in ((4, 3), (2, 4))
+    nn.Parameter(rng.standard_normal(shape).astype(np.float32)) for shape in ((4, 3), (2, 4))
 )
 loss = F.cross_entropy(F.linear(F.relu(F.linear(inputs, first)), second), label)
 show(plot.graph(loss, {"first layer": first, "second layer": second}))

@@ -269,6 +269,7 @@ Two things about that are a nuisance. The map shrinks with every layer. And the 
 overlooked: how often does each cell of a 6x6 image lie under the 3x3 window?
 """
 
+
 # %%
 def coverage(size, kernel_size, padding):
     """How many windows each cell lies under: the gradient of the sum of all windows."""

@@ -46,9 +46,9 @@ def plain(y):
 """
 ## Pooling: a summary of each neighbourhood
 
-Behind a convolution a map says *where* a feature is, to the pixel. Usually that is more than we want
-to know. Pooling looks at each 2x2 neighbourhood and keeps one number. There is nothing to learn in
-it: no weights at all. The best known keeps the largest:
+Behind a convolution a map says *where* a feature is, to the pixel. Usually that is more than we
+want to know. Pooling looks at each 2x2 neighbourhood and keeps one number. There is nothing to
+learn in it: no weights at all. The best known keeps the largest:
 """
 
 # %%

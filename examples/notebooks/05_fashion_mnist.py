@@ -54,13 +54,13 @@ print(whole, test, whole.note, sep="\n")
 check("shape of a picture", whole.image_shape, (1, 28, 28))
 check("classes", len(whole.classes), 10)
 counts = whole.class_counts()
-check("all classes are equally frequent", counts, [len(whole) / 10] * 10)
+check("the rarest and the most frequent class differ by", counts.max() - counts.min(), 0)
 show(plot.samples(whole.images, whole.labels, classes=whole.classes, count=15))
 
 # %% [markdown]
 """
-**Prepare.** Pixels are 0 to 255. We divide by 255, then subtract the mean of all training pixels and
-divide by their standard deviation, so that the numbers lie around 0 with a spread of 1.
+**Prepare.** Pixels are 0 to 255. We divide by 255, then subtract the mean of all training pixels
+and divide by their standard deviation, so that the numbers lie around 0 with a spread of 1.
 
 **Augment.** A shirt seen in a mirror is a shirt. Mirroring at random gives twice as many different
 pictures for nothing. (Only for training. And not for digits: a mirrored 2 is no 2.)
@@ -81,16 +81,16 @@ The test set is looked at once, at the end. Who chooses by the test set has no t
 """
 
 # %%
-training_part, held_out = whole.subset(range(sized(len(whole), 600))).split(0.9)
+training_part, held_out = whole.subset(range(sized(len(whole), 300))).split(0.9)
 train = data.Loader(
     training_part,
-    batch_size=sized(100, 50),
+    batch_size=sized(100, 20),
     shuffle=True,
     transform=data.Compose([data.RandomHorizontalFlip(), *prepare]),
 )
-validation = data.Loader(held_out, batch_size=50, transform=data.Compose(prepare))
+validation = data.Loader(held_out, batch_size=30, transform=data.Compose(prepare))
 testing = data.Loader(
-    test.subset(range(sized(len(test), 200))), 100, transform=data.Compose(prepare)
+    test.subset(range(sized(len(test), 100))), 100, transform=data.Compose(prepare)
 )
 print(len(training_part), "to learn from,", len(held_out), "to choose by")
 
@@ -160,7 +160,7 @@ SGD with momentum, a learning rate that rises and falls once, a little weight de
 EPOCHS = sized(8, 2)
 optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 schedule = optim.lr_scheduler.OneCycleLR(
-    optimizer, max_lr=0.1, total_steps=EPOCHS * len(train), cycle_momentum=False
+    optimizer, max_lr=sized(0.1, 0.02), total_steps=EPOCHS * len(train), cycle_momentum=False
 )
 trainer = Trainer(model, optimizer, scheduler=schedule, schedule_every="step")
 history = trainer.fit(train, validation, epochs=EPOCHS)
@@ -177,7 +177,7 @@ said: look for the large numbers beside the diagonal.
 # %%
 result = trainer.evaluate(testing)
 print(f"test accuracy {result.accuracy:.4f}, loss {result.loss:.4f}")
-assert result.accuracy >= (0.4 if TOY else 0.9 if whole.source == "full" else 0.85)
+assert result.accuracy >= (0.3 if TOY else 0.9 if whole.source == "full" else 0.85)
 show(plot.confusion_matrix(result, whole.classes))
 
 # %% [markdown]
@@ -271,14 +271,14 @@ At the command line the same is `minicnn train`, `minicnn evaluate` and `minicnn
 ## Exercises
 
 1. How many parameters has the network for 3x32x32 images and 100 classes? Do it by hand first.
-2. The two 5x5 convolutions: what share of the multiply-adds is theirs, what share of the parameters?
+2. What share of the multiply-adds do the two 5x5 convolutions have, what share of the parameters?
 3. What do the first layers see if you leave out the padding? What are the sizes?
 4. Which two classes does your network confuse most often? (And would you?)
 
 <details><summary>Answer 1</summary>
 
-The first filters read 3 channels (1,216 + 32), the second round stays (12,896), the last layer reads
-32 · 8 · 8 = 2,048 values: 204,900. Together 219,044.
+The first filters read 3 channels (1,216 + 32), the second round stays (12,896), the last layer
+reads 32 · 8 · 8 = 2,048 values: 204,900. Together 219,044.
 
 ```python
 larger = models.create("notes_cnn", num_classes=100, in_channels=3, image_size=32)

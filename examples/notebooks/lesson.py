@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicnn.plot.picture import Picture
+if TYPE_CHECKING:
+    from minicnn.plot.picture import Picture
 
 TOY = os.environ.get("MINICNN_NOTEBOOK_SIZE") == "toy"  # a few seconds, for tests and first looks
 FOLDER = Path("runs", "notebooks")
@@ -47,7 +48,7 @@ def check(fact: str, found: Any, expected: Any, digits: int | None = None) -> No
     """
     one, other = (np.asarray(value, np.float64) for value in (_plain(found), expected))
     slack = 0.0 if digits is None else 0.5 * 10.0**-digits * (1 + 1e-9)
-    if one.shape != other.shape or (np.abs(one - other) > slack).any():
+    if one.shape != other.shape or not (np.abs(one - other) <= slack).all():
         raise AssertionError(f"{fact}: found {_plain(found)}, expected {expected}")
     kept = one if digits is None else np.round(one, digits)
     checked[fact] = kept.tolist()
