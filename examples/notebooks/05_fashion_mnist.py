@@ -81,17 +81,16 @@ The test set is looked at once, at the end. Who chooses by the test set has no t
 """
 
 # %%
-training_part, held_out = whole.subset(range(sized(len(whole), 300))).split(0.9)
+training_part, held_out = whole.subset(range(sized(len(whole), 240))).split(0.9)
 train = data.Loader(
     training_part,
     batch_size=sized(100, 20),
     shuffle=True,
     transform=data.Compose([data.RandomHorizontalFlip(), *prepare]),
 )
-validation = data.Loader(held_out, batch_size=30, transform=data.Compose(prepare))
-testing = data.Loader(
-    test.subset(range(sized(len(test), 100))), 100, transform=data.Compose(prepare)
-)
+validation = data.Loader(held_out, batch_size=sized(100, 24), transform=data.Compose(prepare))
+unseen = test.subset(range(sized(len(test), 60)))
+testing = data.Loader(unseen, sized(100, 60), transform=data.Compose(prepare))
 print(len(training_part), "to learn from,", len(held_out), "to choose by")
 
 # %% [markdown]
@@ -210,8 +209,7 @@ something about the network, about the data (some labels are wrong!), or about c
 
 # %%
 probabilities, truth = training.probabilities(model, testing)
-seen = testing.dataset.images
-show(plot.mistakes(seen, truth, probabilities, whole.classes, count=10))
+show(plot.mistakes(unseen.images, truth, probabilities, whole.classes, count=10))
 
 # %% [markdown]
 """
@@ -226,7 +224,7 @@ show(plot.filters(model))
 
 # %%
 boot = int(np.flatnonzero(truth == whole.classes.index("Ankle boot"))[0])
-one = data.Compose(prepare)(seen[boot : boot + 1])[0]
+one = data.Compose(prepare)(unseen.images[boot : boot + 1])[0]
 model.eval()
 show(plot.feature_maps(model, one, "features.2"))
 with nn.capture(model, ["features.2", "features.7"]) as kept, minicnn.no_grad():

@@ -116,7 +116,7 @@ def _draw(axes: Axes, name: str, array: np.ndarray, limit: float, colors: Theme)
     from matplotlib.colors import LinearSegmentedColormap
 
     low, zero, high = colors.diverging
-    ends = [colors.tint(low, STRONGEST), zero, colors.tint(high, STRONGEST)]
+    ends: list[Any] = [colors.tint(low, STRONGEST), zero, colors.tint(high, STRONGEST)]
     look = LinearSegmentedColormap.from_list("maps", ends)
     scale = limit or 1.0
     axes.imshow(array, cmap=look, vmin=-scale, vmax=scale, aspect="auto")
