@@ -31,6 +31,7 @@ from lesson import check, show, sized
 import minicnn
 import minicnn.functional as F
 from minicnn import Tensor, Trainer, data, inspect, models, nn, optim, plot, training
+from minicnn.training.metrics import topk_error
 
 # %% [markdown]
 """
@@ -42,6 +43,10 @@ tells. Within a few years nearly everybody used convolutional networks.
 """
 
 # %%
+scores = np.array([[0.05, 0.4, 0.3, 0.1, 0.08, 0.05, 0.02], [0.3, 0.2, 0.2, 0.1, 0.1, 0.06, 0.04]])
+truth = [2, 6]  # the first picture's class is the second guess, the other's is the last
+check("top-1 error of two guesses", topk_error(scores, truth, k=1), 1)
+check("top-5 error of two guesses", topk_error(scores, truth, k=5), 0.5)
 show(plot.error_timeline())
 
 # %% [markdown]
@@ -221,8 +226,9 @@ It came from a lack of memory and turned out to be an idea: page 9 has a network
 
 ## Local response normalisation
 
-In the brain an excited neuron calms its neighbours. LRN does it *across channels*: each value is
-divided by a power of what the five channels around it have at the same pixel.
+In the brain an excited neuron calms its neighbours. LRN (the "channel-wise normalization" in a
+legend of the notes) does it *across channels*: each value is divided by a power of what the five
+channels around it have at the same pixel.
 
     b = a / (k + α · Σ a²)^β          k = 2, n = 5, α = 0.0001, β = 0.75
 
