@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ pytest.importorskip("matplotlib", reason='pictures need the extra "plot"')
 from notebook_facts import FACTS
 
 import minicnn
+from minicnn import plot
 
 FOLDER = Path(__file__).parents[1] / "examples" / "notebooks"
 NOTEBOOKS = {path.stem: path for path in sorted(FOLDER.glob("[0-9][0-9]_*.py"))}
@@ -100,6 +102,21 @@ def test_a_number_that_is_wrong_is_named(lesson, capsys):
         with pytest.raises(AssertionError, match="size: found"):
             lesson.check("size", found, expected, digits)
     assert "size" not in lesson.checked
+
+
+def test_pictures_are_displayed_in_a_notebook_and_written_by_a_script(lesson, monkeypatch, capsys):
+    picture = plot.window((4, 4), 2)
+    lesson.show(picture)
+    (path,) = Path("runs").rglob("*.png")
+    assert capsys.readouterr().out == f"picture {path}: {picture.title}\n"
+    displayed = []
+    kernel = SimpleNamespace(
+        get_ipython=lambda: "a shell", display=SimpleNamespace(display=displayed.append)
+    )
+    monkeypatch.setitem(sys.modules, "IPython", kernel)
+    lesson.show(picture)
+    assert displayed == [picture]
+    assert len(list(Path("runs").rglob("*.png"))) == 1
 
 
 def test_every_notebook_has_known_numbers():
