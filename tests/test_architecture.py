@@ -29,7 +29,8 @@ FLOORS = (
     ("minicnn.optim", "minicnn.data", "minicnn.inspect", "minicnn.testing"),
     ("minicnn.training",),
     ("minicnn.interop", "minicnn.plot"),
-    ("minicnn.cli_plot",),
+    ("minicnn.report",),
+    ("minicnn.cli_plot", "minicnn.cli_report"),
     ("minicnn.cli",),
     ("minicnn.__main__",),
 )
@@ -102,7 +103,18 @@ def test_the_parser_sees_imports_of_every_kind(tmp_path):
     ]
 
 
-HEAVY = ("cupy", "numba", "llvmlite", "matplotlib", "torch", "rich", "pooch", "PIL", "safetensors")
+HEAVY = (
+    "cupy",
+    "jinja2",
+    "numba",
+    "llvmlite",
+    "matplotlib",
+    "torch",
+    "rich",
+    "pooch",
+    "PIL",
+    "safetensors",
+)
 
 
 def test_importing_minicnn_imports_nothing_heavy():
