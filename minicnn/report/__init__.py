@@ -10,6 +10,6 @@ The curves are drawn by the page itself. The block diagram needs matplotlib (ext
 that is missing the page says so.
 """
 
-from minicnn.report.writing import compare, write
+from minicnn.report.writing import compare, fit, write
 
-__all__ = ["compare", "write"]
+__all__ = ["compare", "fit", "write"]

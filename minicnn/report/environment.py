@@ -49,7 +49,7 @@ def _data(run: Run) -> dict[str, str]:
     held_out = len(run.validation.dataset) if run.validation else 0
     dataset = run.train.dataset
     return {
-        "data": f"{run.config.data}, {dataset.source}",
+        "data": f"{run.config.data}, {getattr(dataset, 'source', '')}".rstrip(", "),
         "training images": f"{len(dataset):,}",
         "validation images": f"{held_out:,}",
         "epochs planned": f"{run.epochs}",

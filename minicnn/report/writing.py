@@ -62,22 +62,46 @@ def compare(
     return _written(comparison_page([Path(folder) for folder in folders]), Path(file))
 
 
-def begin(run: Run) -> None:
-    """Note machine and versions in the run's folder, before its training starts."""
+def fit(run: Run) -> None:
+    """Train a run to the end; where that comes too early, write a report of what there is.
+
+    What the report needs to know of the machine is noted down first. `finish` writes the report of
+    a training that ended well, once its weights are tested.
+
+    >>> import tempfile, minicnn
+    >>> from minicnn.report.writing import finish
+    >>> from minicnn.training.config import TrainConfig
+    >>> from minicnn.training.run import new_run
+    >>> with tempfile.TemporaryDirectory() as folder, minicnn.use_backend("numpy"):
+    ...     settings = {"source": "sample", "backend": "numpy", "output": folder}
+    ...     run = new_run(TrainConfig("lenet5", images=100, epochs=1, batch_size=90, **settings))
+    ...     fit(run)
+    ...     result, epoch = run.test()
+    ...     finish(run, epoch=epoch).name
+    'report.html'
+    """
     try:
         environment.record(run)
     except Exception as error:
         _complain("the machine was not noted down", error)
+    try:
+        run.fit()
+    except KeyboardInterrupt:
+        finish(run, "The training was interrupted; minicnn train --resume goes on.")
+        raise
+    except Exception as error:
+        finish(run, f"The training ended with an error: {error}")
+        raise
 
 
 def finish(run: Run, ending: str = "", epoch: int | None = None) -> Path | None:
-    """Write the report of a run whose training has ended; None, and a line, where that fails.
+    """Write the report of a run whose training has ended; None, and a line, if that fails.
 
     ending : a sentence on how it ended, if not as planned
     epoch : whose weights the model has now; without it the test set is not measured, because
         somebody who has pressed Ctrl-C does not want to wait
 
-    Whatever goes wrong here, the training is done and saved: it is told, and not raised.
+    Whatever goes wrong here, the training is done and saved: it is told, and not raised. See `fit`.
     """
     try:
         measured = None if epoch is None else measure_now(run, epoch)
