@@ -9,6 +9,10 @@ A chart has a fixed size in units of its own, and the browser scales it. The gri
 numbers: of the steps 1, 2 and 5 times a power of ten, the smallest that needs no more than so many
 lines (Heckbert, "Nice Numbers for Graph Labels", Graphics Gems 1990). A value that is not finite
 ends its line, and the next finite one begins it anew: a gap is what happened.
+
+A loss may start at 20 and end at 0.4, or fall from 1 to 0.001: on an even scale all that matters
+would lie on one line. Where the largest value is 20 times the least or more, a chart that may do so
+has a logarithmic scale, on which equal factors are equal distances, and says so.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from dataclasses import dataclass, field
 WIDTH, HEIGHT = 440.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 14.0, 14.0, 42.0
 MOST_POINTS = 400  # of a line: more than its pixels on a phone
+WIDE = 20.0  # from this ratio of largest to least on, a logarithmic scale
 MOST_DOTS = 60  # up to so many points each has a dot, whose tooltip says its value
 
 Place = Callable[[tuple[float, float]], tuple[float, float]]
@@ -80,6 +85,7 @@ class Chart:
     lines: list[Drawn]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
+    log: bool = False
     width: float = WIDTH
     height: float = HEIGHT
     box: tuple[float, float, float, float] = field(
@@ -88,11 +94,17 @@ class Chart:
 
 
 def chart(
-    name: str, title: str, unit: str, lines: Sequence[Line], across: str = "epoch"
+    name: str,
+    title: str,
+    unit: str,
+    lines: Sequence[Line],
+    across: str = "epoch",
+    may_log: bool = False,
 ) -> Chart | None:
     """Lay out a chart of lines over whole numbers; None where there is no finite value.
 
     name : for ids in the page, unique there
+    may_log : whether values that spread widely may get a logarithmic scale
 
     >>> loss = chart("loss", "Loss", "nats", [Line("training", [(1, 2.0), (2, 0.5)])])
     >>> [tick.text for tick in loss.y_ticks]
@@ -105,11 +117,15 @@ def chart(
         return None
     xs = [x for line in drawn for x, _ in line.finite]
     ys = [y for line in drawn for _, y in line.finite]
-    x_range, y_range = _span(min(xs), max(xs), 0.0), _span(min(ys), max(ys), 0.06)
+    log = may_log and min(ys) > 0 and max(ys) >= WIDE * min(ys)
+    scale = math.log10 if log else float
+    x_range = _span(min(xs), max(xs), 0.0)
+    y_range = _span(scale(min(ys)), scale(max(ys)), 0.06)
+    marks = _decades(*y_range) if log else ticks(*y_range, 6)
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
         across = (point[0] - x_range[0]) / (x_range[1] - x_range[0])
-        up = (point[1] - y_range[0]) / (y_range[1] - y_range[0])
+        up = (scale(point[1]) - y_range[0]) / (y_range[1] - y_range[0])
         return (
             LEFT + across * (WIDTH - LEFT - RIGHT),
             HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
@@ -118,8 +134,8 @@ def chart(
     return Chart(
         name, title, unit, across, _described(title, across, drawn),
         [_drawn(line, place, across) for line in drawn],
-        [Tick(place((v, y_range[0]))[0], f"{v:g}") for v in ticks(*x_range, 6, whole=True)],
-        [Tick(place((x_range[0], v))[1], f"{v:g}") for v in ticks(*y_range, 6)],
+        [Tick(place((v, ys[0]))[0], f"{v:g}") for v in ticks(*x_range, 6, whole=True)],
+        [Tick(place((x_range[0], v))[1], f"{v:g}") for v in marks], log,
     )  # fmt: skip
 
 
@@ -141,6 +157,17 @@ def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float
             if last - first + 1 <= most:
                 return [round(i * step, 12) for i in range(first, last + 1)]
     return [low, high]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Values between two powers of ten, the exponents given: 1, 2 and 5, or the powers alone."""
+    exponents = range(math.floor(low), math.ceil(high) + 1)
+    for mantissas in ((1, 2, 5), (1, 3), (1,)):
+        found = [round(m * 10.0**e, 12) for e in exponents for m in mantissas]
+        found = [value for value in found if low <= math.log10(value) <= high]
+        if len(found) <= 7:
+            break
+    return found
 
 
 def thinned(count: int, most: int, keep: Sequence[int] = ()) -> list[int]:

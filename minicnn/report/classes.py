@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicnn.inspect._sheet import Sheet
-from minicnn.report.facts import Tested
+from minicnn.report.facts import Answers
 from minicnn.training.metrics import ConfusionMatrix
 
 MOST_IN_MATRIX = 30  # classes; a larger table can be neither read nor printed
@@ -132,7 +132,7 @@ def pairs(counts: ConfusionMatrix, classes: Sequence[str]) -> list[Pair]:
     return found
 
 
-def mistakes(tested: Tested) -> list[Mistake]:
+def mistakes(tested: Answers) -> list[Mistake]:
     """The wrong answers of which the network was most certain, the most certain first."""
     found, labels = tested.probabilities, tested.labels
     guesses, sure = found.argmax(axis=1), found.max(axis=1)
@@ -141,7 +141,7 @@ def mistakes(tested: Tested) -> list[Mistake]:
     return [_mistake(tested, int(i), int(guesses[i])) for i in order]
 
 
-def _mistake(tested: Tested, i: int, guess: int) -> Mistake:
+def _mistake(tested: Answers, i: int, guess: int) -> Mistake:
     truth, row = int(tested.labels[i]), tested.probabilities[i]
     uri, width, height = thumbnail(tested.images[i])
     return Mistake(

@@ -94,16 +94,15 @@ class Facts:
                 meta.get("preset", ""), meta.get("model_options", {}).items(),
             ).eval()  # fmt: skip
 
-    def summary(self) -> Summary | None:
-        """The layers of the network, or None where no checkpoint describes it."""
-        model = self.skeleton()
+    def summary(self, model: Module | None) -> Summary | None:
+        """The layers of the run's network; None for None."""
         if model is None or self.meta is None:
             return None
         return summary(model, tuple(self.meta["image_shape"]))
 
 
 @dataclass(frozen=True)
-class Tested:
+class Answers:
     """What the network says of each test image: ``probabilities`` (N, K) beside the ``labels``."""
 
     classes: list[str]
@@ -129,7 +128,7 @@ def facts(folder: Path) -> Facts:
     return Facts(folder, config, epochs, _result(folder), meta, environment.sessions(folder))
 
 
-def measure(folder: Path, config: TrainConfig, backend: str | None = None) -> Tested:
+def measure(folder: Path, config: TrainConfig, backend: str | None = None) -> Answers:
     """Measure the best weights of a run, or the newest, on its test set.
 
     ``backend`` computes; by default the one that is selected on the CPU.
@@ -138,18 +137,18 @@ def measure(folder: Path, config: TrainConfig, backend: str | None = None) -> Te
     return _measured(model, config, checkpoint.meta["classes"], checkpoint.meta["epoch"])
 
 
-def measure_now(run: Run, epoch: int) -> Tested:
+def measure_now(run: Run, epoch: int) -> Answers:
     """Measure the network of a run as it is now in memory, with the weights of that epoch."""
     return _measured(run.model, run.config, list(run.classes), epoch)
 
 
-def _measured(model: Module, config: TrainConfig, classes: list[str], epoch: int) -> Tested:
+def _measured(model: Module, config: TrainConfig, classes: list[str], epoch: int) -> Answers:
     source = data_source(config.data)
     test = source.load("test", source=config.source)
     started = time.perf_counter()
     found, labels = probabilities(model, eval_loader(test, source, config))
     seconds = time.perf_counter() - started
-    return Tested(list(classes), test.images, labels, found, epoch, seconds)
+    return Answers(list(classes), test.images, labels, found, epoch, seconds)
 
 
 def _checkpoint(folder: Path) -> Checkpoint | None:

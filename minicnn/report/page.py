@@ -3,11 +3,15 @@
 A page is one file without a script. A content security policy in its head forbids it to load
 anything at all, so that it stays private and readable where there is no network, and so that a
 class called ``<script>`` could do nothing even if it were not escaped.
+
+Its size is bounded, because each part is: so many rows, points, pictures, bytes of a diagram at
+most. Together they stay below 2 MB; a run on Fashion-MNIST takes a twentieth of that.
 """
 
 from __future__ import annotations
 
 import base64
+import shlex
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,14 +23,14 @@ from minicnn.errors import ArgumentError, MiniCNNError
 from minicnn.nn import Module
 from minicnn.report import classes, colors, tables
 from minicnn.report.chart import Chart, Line, chart
-from minicnn.report.facts import Facts, Tested, facts
+from minicnn.report.facts import Answers, Facts, facts
 from minicnn.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 MOST_RUNS = 8
-MOST_DIAGRAM = 500_000  # bytes of a block diagram; a larger one is left out
+MOST_DIAGRAM = 400_000  # bytes of a block diagram; a larger one is left out
 
 
 class Diagram(NamedTuple):
@@ -38,14 +42,15 @@ class Diagram(NamedTuple):
     width: int
 
 
-def run_page(found: Facts, tested: Tested | None, note: str = "", now: str = "") -> str:
+def run_page(found: Facts, tested: Answers | None, note: str = "", now: str = "") -> str:
     """The page of one run.
 
     tested : what the network says of the test set; None leaves out what follows from it
     note : a sentence on how the training ended, or why something is missing
     now : when the page is made; by default the time
     """
-    model, size = found.skeleton(), found.summary()
+    model = found.skeleton()
+    size = found.summary(model)
     diagram, fault = (None, "") if model is None else _diagram(model, found)
     changed, others = tables.settings(found.config)
     values: dict[str, Any] = {
@@ -62,7 +67,7 @@ def run_page(found: Facts, tested: Tested | None, note: str = "", now: str = "")
         "others": others,
         "times": tables.times(found, tested),
         "machine": tables.machine(found) if found.sessions else None,
-        "config": str(found.folder / "config.toml"),
+        "config": shlex.quote(str(found.folder / "config.toml")),
     }
     if tested is not None:
         values["tested"] = _tested(tested)
@@ -81,7 +86,7 @@ def comparison_page(folders: Sequence[Path], now: str = "") -> str:
         )
     runs = [facts(folder) for folder in folders]
     names = _names(runs)
-    sizes = [run.summary() for run in runs]
+    sizes = [run.summary(run.skeleton()) for run in runs]
     values = {
         "names": names,
         "runs": runs,
@@ -121,7 +126,7 @@ def _state(found: Facts) -> str:
     return f"not finished, {done} of {planned} epochs done"
 
 
-def _figures(found: Facts, tested: Tested | None, size: Any) -> list[tuple[str, str]]:
+def _figures(found: Facts, tested: Answers | None, size: Any) -> list[tuple[str, str]]:
     """The few numbers that a reader wants first."""
     figures = []
     if tested is not None:
@@ -152,7 +157,7 @@ def _charts(found: Facts) -> list[Chart]:
     for name, title, unit, best in panels:
         training, validation = found.points(name), found.points(f"val_{name}")
         lines = [Line("training", training, 1), Line("validation", validation, 0, best)]
-        charts.append(chart(name, title, unit, lines))
+        charts.append(chart(name, title, unit, lines, may_log=best == "min"))
     rate = Line("learning rate", found.points("lr"), 0)
     charts.append(chart("rate", "Learning rate", "at the end of the epoch", [rate]))
     return [one for one in charts if one is not None]
@@ -171,11 +176,11 @@ def _overlaid(runs: Sequence[Facts], names: Sequence[str]) -> list[Chart]:
             Line(name, run.points(field), i, best)
             for i, (run, name) in enumerate(zip(runs, names, strict=True))
         ]
-        charts.append(chart(field, title, unit, lines))
+        charts.append(chart(field, title, unit, lines, may_log="loss" in field))
     return [one for one in charts if one is not None]
 
 
-def _tested(tested: Tested) -> dict[str, Any]:
+def _tested(tested: Answers) -> dict[str, Any]:
     measured = tested.evaluation()
     counts, names = measured.confusion, tested.classes
     wrong = int(counts.matrix.sum() - counts.matrix.trace())

@@ -10,11 +10,11 @@ from typing import Any
 from minicnn.inspect import Summary
 from minicnn.inspect._sheet import Sheet
 from minicnn.report.chart import thinned
-from minicnn.report.facts import Facts, Tested
+from minicnn.report.facts import Answers, Facts
 from minicnn.training.config import TrainConfig
 
 MOST_EPOCHS = 200  # rows
-MOST_LAYERS = 1000  # rows; ResNet-1001 has more
+MOST_LAYERS = 600  # rows; ResNet-1001 has more
 _COLUMNS = (
     ("loss", "training loss", ".4f"), ("accuracy", "training accuracy", ".4f"),
     ("val_loss", "validation loss", ".4f"), ("val_accuracy", "validation accuracy", ".4f"),
@@ -74,7 +74,7 @@ def layers(found: Summary) -> Sheet:
     return dataclasses.replace(sheet, rows=rows, notes=[*sheet.notes, note])
 
 
-def times(facts: Facts, tested: Tested | None) -> Sheet:
+def times(facts: Facts, tested: Answers | None) -> Sheet:
     """How long it took."""
     rows: list[tuple[str, str]] = []
     seconds, rates = facts.column("seconds"), facts.column("images_per_second")
@@ -137,7 +137,12 @@ def differences(runs: Sequence[Facts], names: Sequence[str]) -> Sheet:
     last = [run.sessions[-1] if run.sessions else {} for run in runs]
     for name in dict.fromkeys(name for entry in last for name in entry):
         values = [entry.get(name, "") for entry in last]
-        if len(set(values)) > 1 and name not in ("started", "from step", "epochs planned"):
+        if len(set(filter(None, values))) > 1 and name not in (
+            "started",
+            "from step",
+            "epochs planned",
+            "kernels",
+        ):
             rows.append((name, *values))
     return Sheet("Settings that differ", ("setting", *names), rows, (), (), left=len(runs) + 1)
 

@@ -77,8 +77,9 @@ def fit(run: Run) -> None:
     ...     run = new_run(TrainConfig("lenet5", images=100, epochs=1, batch_size=90, **settings))
     ...     fit(run)
     ...     result, epoch = run.test()
-    ...     finish(run, epoch=epoch).name
-    'report.html'
+    ...     path = finish(run, epoch=epoch)  # report.html in the run's folder
+    ...     (run.folder / "environment.json").exists()
+    True
     """
     try:
         environment.record(run)
@@ -105,9 +106,11 @@ def finish(run: Run, ending: str = "", epoch: int | None = None) -> Path | None:
     """
     try:
         measured = None if epoch is None else measure_now(run, epoch)
+        if measured is None:
+            ending = f"{ending} The test set was not measured: minicnn report does that.".strip()
         page = run_page(facts(run.folder), measured, ending)
         return _written(page, run.folder / FILE)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         _complain("there is no report", error)
         return None
 
@@ -119,5 +122,5 @@ def _written(page: str, file: Path) -> Path:
     return file
 
 
-def _complain(what: str, error: Exception) -> None:
-    print(f"{what}: {type(error).__name__}: {error}", file=sys.stderr)
+def _complain(what: str, error: BaseException) -> None:
+    print(f"{what}: {type(error).__name__}: {error}".rstrip(": "), file=sys.stderr)
