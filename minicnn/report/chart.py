@@ -123,14 +123,7 @@ def chart(
     y_range = _span(scale(min(ys)), scale(max(ys)), 0.06)
     marks = _decades(*y_range) if log else ticks(*y_range, 6)
 
-    def place(point: tuple[float, float]) -> tuple[float, float]:
-        across = (point[0] - x_range[0]) / (x_range[1] - x_range[0])
-        up = (scale(point[1]) - y_range[0]) / (y_range[1] - y_range[0])
-        return (
-            LEFT + across * (WIDTH - LEFT - RIGHT),
-            HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
-        )
-
+    place = _placing(x_range, y_range, scale)
     return Chart(
         name, title, unit, across, _described(title, across, drawn),
         [_drawn(line, place, across) for line in drawn],
@@ -180,6 +173,22 @@ def thinned(count: int, most: int, keep: Sequence[int] = ()) -> list[int]:
         return list(range(count))
     even = {round(i * (count - 1) / (most - 1)) for i in range(most)}
     return sorted(even | set(keep))
+
+
+def _placing(
+    x_range: tuple[float, float], y_range: tuple[float, float], scale: Callable[[float], float]
+) -> Place:
+    """The function from a point to its place in the chart."""
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        across = (point[0] - x_range[0]) / (x_range[1] - x_range[0])
+        up = (scale(point[1]) - y_range[0]) / (y_range[1] - y_range[0])
+        return (
+            LEFT + across * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
+        )
+
+    return place
 
 
 def _span(low: float, high: float, margin: float) -> tuple[float, float]:
