@@ -18,6 +18,7 @@ from minicnn.commands import (
     plot,
     predict,
     recipes,
+    report,
     summary,
     train,
 )
@@ -32,6 +33,7 @@ COMMANDS = {
     "models": models,
     "summary": summary,
     "plot": plot,
+    "report": report,
     "recipes": recipes,
     "info": info,
 }

@@ -29,6 +29,7 @@ FLOORS = (
     ("minicnn.optim", "minicnn.data", "minicnn.inspect", "minicnn.testing"),
     ("minicnn.training",),
     ("minicnn.interop", "minicnn.plot"),
+    ("minicnn.report",),
     ("minicnn.commands",),
     ("minicnn.cli",),
     ("minicnn.__main__",),
@@ -104,7 +105,7 @@ def test_the_parser_sees_imports_of_every_kind(tmp_path):
 
 HEAVY = (
     *("cupy", "numba", "llvmlite", "matplotlib", "torch", "rich", "pooch", "PIL", "safetensors"),
-    *("onnx", "sklearn", "tensorboardX"),
+    *("onnx", "sklearn", "tensorboardX", "jinja2"),
 )
 
 

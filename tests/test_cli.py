@@ -205,6 +205,8 @@ def test_train_evaluate_predict_resume(capsys, tmp_path, tiny_sample):
         "config.toml",
         "history.jsonl",
         "checkpoints",
+        "environment.json",
+        "report.html",
         "result.json",
     }
     result = json.loads((run / "result.json").read_text())

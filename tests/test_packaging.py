@@ -54,6 +54,10 @@ def test_data_and_licences_are_in_the_wheel(wheel):
     assert len(recipes) >= 16
     for path in recipes:
         assert f"minicnn/training/recipes/{path.name}" in wheel
+    templates = list((ROOT / "minicnn" / "report" / "templates").iterdir())
+    assert len(templates) >= 5
+    for path in templates:
+        assert f"minicnn/report/templates/{path.name}" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
     assert {"minicnn/py.typed", "minicnn_kernels/py.typed"} <= wheel
 

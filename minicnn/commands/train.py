@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from minicnn.interop.tensorboard import TensorBoard
+    from minicnn.report.writing import finish, fit
     from minicnn.training.config import TrainConfig, load_config, resolve
     from minicnn.training.progress import ProgressBar
     from minicnn.training.run import new_run, resumed_run
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         run = resumed_run(options.resume, {**file, **given}, shown)
     _announce(run)
     try:
-        run.fit()
+        fit(run)
     except KeyboardInterrupt:
         print(
             f"\nminicnn train: interrupted and saved; continue with: "
@@ -68,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
         f"test accuracy {result.accuracy:.4f}, loss {result.loss:.4f} "
         f"({result.confusion.matrix.sum():,} images, weights of epoch {epoch})"
     )
+    if path := finish(run, epoch=epoch):
+        print(f"report: {path}")
     return 0
 
 

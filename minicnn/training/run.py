@@ -5,6 +5,8 @@ runs/notes_cnn-20260102-150405/
     history.jsonl    one line an epoch
     checkpoints/     the newest ones and the best; see `minicnn.training.checkpoint`
     result.json      what the finished run reached on the test set
+
+`minicnn.report` adds environment.json, the machine and versions, and report.html, a page to read.
 """
 
 from __future__ import annotations
