@@ -331,3 +331,10 @@ def test_written_files_have_the_rights_of_any_new_file(tmp_path):
     (tmp_path / "plain.txt").write_text("x")
     ours, plain = ((tmp_path / name).stat().st_mode for name in ("ours.txt", "plain.txt"))
     assert ours == plain
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_a_history_is_not_executable(tmp_path):
+    history = History(tmp_path / "history.jsonl")
+    history.append(kind="epoch", epoch=1)
+    assert (tmp_path / "history.jsonl").stat().st_mode & 0o111 == 0

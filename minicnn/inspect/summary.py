@@ -165,7 +165,17 @@ class Summary(Shown):
         for part, share in self.shares.items():
             if share.layers and (share.parameters or share.multiply_adds):
                 shown = f"{share.parameter_share:.2%}", f"{share.multiply_add_share:.2%}"
-                totals.append((part, f"{share.layers} layers", "", *shown, "", "", ""))
+                totals.append(
+                    (
+                        part,
+                        f"{share.layers} layer{'s' if share.layers != 1 else ''}",
+                        "",
+                        *shown,
+                        "",
+                        "",
+                        "",
+                    )
+                )
         return Sheet(self.title, headings, rows, totals, self._notes(), left=3)
 
     def _notes(self) -> list[str]:
