@@ -12,6 +12,7 @@ from minicnn.data.dataset import ArrayDataset
 from minicnn.data.device_loader import DeviceLoader
 from minicnn.data.fashion_mnist import FASHION_MNIST_MEAN, FASHION_MNIST_STD, fashion_mnist
 from minicnn.data.idx import read_idx, write_idx
+from minicnn.data.image_folder import ImageFolder
 from minicnn.data.loader import Loader
 from minicnn.data.mnist import MNIST_MEAN, MNIST_STD, mnist
 from minicnn.data.transforms import (
@@ -39,6 +40,7 @@ __all__ = [
     "ColorJitter",
     "Compose",
     "DeviceLoader",
+    "ImageFolder",
     "Loader",
     "Normalize",
     "PCALighting",
