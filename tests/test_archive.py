@@ -136,7 +136,10 @@ def test_damaged_and_encrypted_archives(tmp_path):
 
 
 @settings(max_examples=60)
-@given(names=st.lists(st.text("ab./\\:\0 ", min_size=1, max_size=9), max_size=4), in_tar=st.booleans())
+@given(
+    names=st.lists(st.text("ab./\\:\0 ", min_size=1, max_size=9), max_size=4),
+    in_tar=st.booleans(),
+)
 def test_no_name_writes_outside(tmp_path_factory, names, in_tar):
     home = tmp_path_factory.mktemp("names")
     entries = [(member(n), b"x") if in_tar else (n.replace("\0", "?"), b"x") for n in names]

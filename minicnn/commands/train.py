@@ -72,6 +72,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _announce(run: Run) -> None:
+    if run.source.pictures is not None:
+        print(run.source.pictures.report())
+    for note in run.notes:
+        print(note)
     position = run.trainer.position
     held_out = len(run.validation.dataset) if run.validation else 0
     print(

@@ -12,7 +12,7 @@ scale. A picture too small for crops is padded first, as it was in training.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ import numpy as np
 
 from minicnn.errors import ArgumentError, ConfigError
 from minicnn.nn import Module
-from minicnn.training.build import data_source
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.config import TrainConfig, load_config, resolve
 from minicnn.training.evaluation import Evaluation, evaluate_probabilities, probabilities
+from minicnn.training.pictures import source_of, statistics_of
 from minicnn.training.run import apply_machine_settings, eval_loader, load_model
 from minicnn.training.run_folder import inside
 from minicnn_kernels import registry
@@ -100,16 +100,17 @@ def evaluate_runs(
     ]
     loaded = [load_model(folder) for folder in folders]
     _check_fit(folders, configs, [checkpoint for _, checkpoint in loaded])
-    origin = data_source(configs[0].data)
+    origin = source_of(configs[0], statistics_of(loaded[0][1].meta))
     test = origin.load("test", source=configs[0].source)
     found = []
-    for config, (model, _) in zip(configs, loaded, strict=True):
+    for config, (model, checkpoint) in zip(configs, loaded, strict=True):
         apply_machine_settings(config)
         model.to(registry.load(config.backend).device)
         size = padding = None
         if crops == 10:
             size, padding = _crops(config, test.image_shape[1:], crop_size, crop_padding)
-        batches = eval_loader(test, origin, config, padding)
+        mean, std = statistics_of(checkpoint.meta)
+        batches = eval_loader(test, replace(origin, mean=mean, std=std), config, padding)
         found.append(probabilities(model, batches, size)[0])
     return RunsEvaluation(
         tuple(evaluate_probabilities(one, test.labels) for one in found),
