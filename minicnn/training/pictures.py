@@ -119,6 +119,7 @@ def check_unchanged(source: DataSource, config: TrainConfig, meta: dict[str, Any
         return
     if source.pictures.fingerprint() != meta["pictures"]:
         raise ConfigError(
-            f"the pictures in {config.data} are not those that the run began with, so it cannot go "
-            "on with them; put them back, or start a new run with --weights of this one."
+            f"the pictures in {config.data} are not those that the run was made with, and some that "
+            "it has seen may now be among those for the test; put them back, or start a new run "
+            "with --weights of this one."
         )

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from minicnn.errors import CheckpointError, ConfigError, StateDictError
-from minicnn.interop.weights import weights_for
 from minicnn.nn import Module
 from minicnn.training.checkpoint import best_checkpoint, newest_checkpoint
 
@@ -85,6 +84,8 @@ def last_layer(model: Module, classes: int) -> str:
 
 def _state(model: Module, path: Path) -> tuple[Mapping[str, Any], Sequence[str] | None]:
     """The weights, and the classes that they are for where that is known."""
+    from minicnn.interop.weights import weights_for  # its package imports runs, as this is one's
+
     if not path.is_dir():
         return weights_for(model, path), None
     found = best_checkpoint(path) or newest_checkpoint(path)
