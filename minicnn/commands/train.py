@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from minicnn.interop.tensorboard import TensorBoard
     from minicnn.training.config import TrainConfig, load_config, resolve
+    from minicnn.training.pictures import is_path
     from minicnn.training.progress import ProgressBar
     from minicnn.training.run import new_run, resumed_run
 
@@ -49,7 +50,10 @@ def run(options: argparse.Namespace) -> int:
     shown = (ProgressBar(), *([TensorBoard()] if options.tensorboard else []))
     file = {**_recipe(options), **(load_config(options.config) if options.config else {})}
     if options.resume is None:
-        run = new_run(resolve(file, overrides), shown)
+        config = resolve(file, overrides)
+        if is_path(config.data):
+            print(f"looking through the pictures of {config.data}", flush=True)
+        run = new_run(config, shown)
     else:
         given = {name: value for name, value in overrides.items() if value is not None}
         run = resumed_run(options.resume, {**file, **given}, shown)

@@ -159,8 +159,8 @@ def _check_fit(
             )
         if _pictures(config) != _pictures(first[0]):
             raise ConfigError(
-                f"{folders[0]} and {folder} do not see the same pictures: size, channels, test and "
-                "seed must be equal, because they decide what is tested."
+                f"{folders[0]} and {folder} do not see the same pictures: size, channels and "
+                "test must be equal, because they decide what is tested."
             )
         if config.source != first[0].source:
             raise ConfigError(
@@ -173,4 +173,4 @@ def _pictures(config: TrainConfig) -> tuple[Any, ...]:
     """What decides on the test pictures of a folder."""
     if not is_path(config.data):
         return ()
-    return stored_size(config), config.channels, config.test, config.seed
+    return stored_size(config), config.channels, config.test

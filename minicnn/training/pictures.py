@@ -1,7 +1,7 @@
 """A folder of one's own pictures as a data set that can be trained on.
 
 The setting ``data`` names a built-in set, or else a folder, an archive or a URL. A folder has no
-official test set, so a part of it, the same in every run with the same seed, is kept for that.
+official test set, so a part of it, the same in every run whatever its seed, is kept for that.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def source_of(config: TrainConfig, statistics: Statistics | None = None) -> Data
         cache_bytes=config.cache_mb * 2**20,
         threads=config.threads,
     )
-    test, train = pictures.split(config.test, seed=config.seed)
+    test, train = pictures.split(config.test)  # whatever the seed: runs can be compared
     mean, std = statistics or _statistics(config, train)
 
     def load(split: str, source: str = "auto") -> ImageFolder:
@@ -119,7 +119,7 @@ def check_unchanged(source: DataSource, config: TrainConfig, meta: dict[str, Any
         return
     if source.pictures.fingerprint() != meta["pictures"]:
         raise ConfigError(
-            f"the pictures in {config.data} are not those that the run was made with, and some that "
-            "it has seen may now be among those for the test; put them back, or start a new run "
-            "with --weights of this one."
+            f"the pictures in {config.data} are not those that the run was made with, and some "
+            "that it has seen may now be among those for the test; put them back, or start a new "
+            "run with --weights of this one."
         )
