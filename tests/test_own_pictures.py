@@ -124,6 +124,13 @@ def load_config_of(run):
     return load_config(run.folder / "config.toml")
 
 
+def test_a_run_is_not_written_among_the_pictures(home):
+    write_shapes(home, 2)
+    with pytest.raises(ConfigError, match="'runs' lies in the folder of pictures"):
+        new_run(settings("."))
+    assert sorted(path.name for path in home.iterdir()) == ["bar", "cross", "disc"]
+
+
 def test_few_pictures_are_one_batch(home):
     write_shapes(home / "few", 10, ("cross", "disc"))
     run = new_run(settings(home / "few", batch_size=128))

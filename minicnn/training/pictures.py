@@ -41,10 +41,18 @@ def is_path(name: str) -> bool:
 
 
 def settled(config: TrainConfig) -> TrainConfig:
-    """The settings with the whole path of the pictures, so that they hold in any folder."""
+    """The settings with the whole path of the pictures, so that they hold in any folder.
+
+    Raises `ConfigError` where the run would be written among the pictures.
+    """
     if not is_path(config.data) or "://" in config.data:
         return config
     path = os.path.abspath(os.path.expanduser(config.data))
+    if Path(os.path.abspath(config.output)).is_relative_to(path):
+        raise ConfigError(
+            f"output = {config.output!r} lies in the folder of pictures {path}, where the run "
+            "would be taken for a class; choose another --output."
+        )
     return dataclasses.replace(config, data=path)
 
 
