@@ -27,6 +27,11 @@ FLOORS = (
     ("minicnn.nn",),
     ("minicnn.models",),
     ("minicnn.optim", "minicnn.data", "minicnn.inspect", "minicnn.testing"),
+    # files of weights, which training reads too
+    ("minicnn.training.files", "minicnn.training.packing"),
+    ("minicnn.interop.pickled",),
+    ("minicnn.interop.torch_zip", "minicnn.interop.torch_writer"),
+    ("minicnn.interop.weights",),
     ("minicnn.training",),
     ("minicnn.interop", "minicnn.plot"),
     ("minicnn.report",),

@@ -94,7 +94,7 @@ def test_values_become_the_type_of_the_setting_where_nothing_is_lost():
         ("output", "a\ud800", "must be text that UTF-8 can hold"),
         ("optimizer", "adma", "must be one of sgd, adam, adamw, rmsprop (did you mean 'adam'?)"),
         ("source", "zzz", "source = 'zzz' must be one of auto, full, sample."),
-        ("augment", "flipcrop", "must be one of none, flip, flip-crop (did you mean 'flip-crop'?)"),
+        ("augment", "flipcrop", "must be one of none, flip, flip-crop, flip-area (did you"),
         ("milestones", 3, "milestones = 3 must be a list of whole numbers"),
         ("milestones", [3, 4.5], "milestones = [3, 4.5] must be a list of whole numbers"),
         ("milestones", [3, True], "milestones = [3, True] must be a list of whole numbers"),

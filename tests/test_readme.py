@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_python_examples_run(capsys):
     examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         exec(compile(example, "README.md", "exec"), {})
     assert re.search(r"loss of the last batch 0\.\d\d", capsys.readouterr().out)
@@ -87,3 +87,12 @@ def test_example_script_runs(capsys, monkeypatch):
     out = capsys.readouterr().out
     for part in ("29,034", "epoch 1/1", "test accuracy", "taken for", "first ReLU"):
         assert part in out
+
+
+def test_the_settings_file_it_shows_can_be_used():
+    import tomllib
+
+    from minicnn.training.config import resolve
+
+    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    assert resolve(tomllib.loads(text)).crop_size == 64

@@ -83,9 +83,9 @@ def _folder(options: argparse.Namespace) -> Path:
 
 
 def _tested(options: argparse.Namespace) -> _Tested:
-    from minicnn.training.build import data_source
     from minicnn.training.config import load_config, resolve
     from minicnn.training.evaluation import probabilities
+    from minicnn.training.pictures import source_of, statistics_of
     from minicnn.training.run import apply_machine_settings, eval_loader, load_model
     from minicnn.training.run_folder import inside
 
@@ -93,7 +93,7 @@ def _tested(options: argparse.Namespace) -> _Tested:
     config = resolve(load_config(inside(folder, "config.toml")), {})
     model, checkpoint = load_model(folder)
     apply_machine_settings(config)
-    source = data_source(config.data)
+    source = source_of(config, statistics_of(checkpoint.meta))
     test = source.load("test", source=config.source)
     found, labels = probabilities(model, eval_loader(test, source, config))
     return _Tested(model, checkpoint.meta["classes"], test.images, labels, found)
@@ -132,12 +132,12 @@ def _image(options: argparse.Namespace, model: Any, checkpoint: Any) -> np.ndarr
         return np.full(model.input_shape, 0.5, np.float32)
     if options.image:
         return prepared_images([options.image], checkpoint.meta, invert=False)[0]
-    from minicnn.training.build import data_source
     from minicnn.training.config import load_config, resolve
+    from minicnn.training.pictures import source_of, statistics_of
     from minicnn.training.run import eval_loader
 
     config = resolve(load_config(_folder(options) / "config.toml"), {})
-    source = data_source(config.data)
+    source = source_of(config, statistics_of(checkpoint.meta))
     test = source.load("test", source=config.source)
     if not 0 <= options.index < len(test):
         raise ConfigError(

@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
     from minicnn.interop.tensorboard import TensorBoard
     from minicnn.report.writing import finish, fit
     from minicnn.training.config import TrainConfig, load_config, resolve
+    from minicnn.training.pictures import is_path
     from minicnn.training.progress import ProgressBar
     from minicnn.training.run import new_run, resumed_run
 
@@ -50,7 +51,10 @@ def run(options: argparse.Namespace) -> int:
     shown = (ProgressBar(), *([TensorBoard()] if options.tensorboard else []))
     file = {**_recipe(options), **(load_config(options.config) if options.config else {})}
     if options.resume is None:
-        run = new_run(resolve(file, overrides), shown)
+        config = resolve(file, overrides)
+        if is_path(config.data):
+            print(f"looking through the pictures of {config.data}", flush=True)
+        run = new_run(config, shown)
     else:
         given = {name: value for name, value in overrides.items() if value is not None}
         run = resumed_run(options.resume, {**file, **given}, shown)
@@ -75,6 +79,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _announce(run: Run) -> None:
+    if run.source.pictures is not None:
+        print(run.source.pictures.report())
+    for note in run.notes:
+        print(note)
     position = run.trainer.position
     held_out = len(run.validation.dataset) if run.validation else 0
     print(

@@ -12,6 +12,7 @@ from minicnn.data.dataset import ArrayDataset
 from minicnn.data.device_loader import DeviceLoader
 from minicnn.data.fashion_mnist import FASHION_MNIST_MEAN, FASHION_MNIST_STD, fashion_mnist
 from minicnn.data.idx import read_idx, write_idx
+from minicnn.data.image_folder import ImageFolder
 from minicnn.data.loader import Loader
 from minicnn.data.mnist import MNIST_MEAN, MNIST_STD, mnist
 from minicnn.data.transforms import (
@@ -24,6 +25,7 @@ from minicnn.data.transforms import (
     RandomCrop,
     RandomErasing,
     RandomHorizontalFlip,
+    RandomResizedCrop,
     ToFloat,
     crop_mirror_factor,
     ten_crop,
@@ -39,6 +41,7 @@ __all__ = [
     "ColorJitter",
     "Compose",
     "DeviceLoader",
+    "ImageFolder",
     "Loader",
     "Normalize",
     "PCALighting",
@@ -46,6 +49,7 @@ __all__ = [
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
+    "RandomResizedCrop",
     "ToFloat",
     "crop_mirror_factor",
     "fashion_mnist",

@@ -139,7 +139,7 @@ class ArrayDataset:
                 "pass the share of the first part, such as 0.9."
             )
         seed = _check.integer("split", "seed", seed)
-        wanted = _divide(self.class_counts(), float(fraction))
+        wanted = divide(self.class_counts(), float(fraction))
         if not 0 < wanted.sum() < len(self):
             raise DataError(
                 f"split: fraction={fraction} of {len(self)} images gives {wanted.sum()} and "
@@ -245,7 +245,7 @@ def _check_range(labels: np.ndarray, limit: int, name: str, count: str) -> None:
         )
 
 
-def _divide(counts: np.ndarray, fraction: float) -> np.ndarray:
+def divide(counts: np.ndarray, fraction: float) -> np.ndarray:
     """Return the share of every class, by largest remainder; the total is the rounded share."""
     exact = counts * fraction
     shares = np.floor(exact).astype(np.int64)

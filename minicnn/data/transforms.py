@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from minicnn.data._area import RandomResizedCrop
 from minicnn.data._color import (
     IMAGENET_EIGENVALUES,
     IMAGENET_EIGENVECTORS,
@@ -48,6 +49,7 @@ __all__ = [
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
+    "RandomResizedCrop",
     "ToFloat",
     "Transform",
     "crop_mirror_factor",

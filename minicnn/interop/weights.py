@@ -58,16 +58,22 @@ def load_weights(model: Module, path: PathLike, strict: bool = True) -> Incompat
     ...     load_weights(nn.Linear(4, 3), f"{folder}/linear.pth")
     IncompatibleKeys(missing_keys=[], unexpected_keys=[])
     """
-    state = _read("load_weights", Path(path))
-    own = {name for name, _ in model.named_parameters()}
-    for prefix in PREFIXES * 2:  # one may wrap the other
-        if not any(name.startswith(prefix) for name in own):
-            state = _without_prefix(state, prefix)
+    state = weights_for(model, path)
     try:
         return model.load_state_dict(state, strict)
     except StateDictError as error:
         error.add_note(f"load_weights: the state is that of {path}.")
         raise
+
+
+def weights_for(model: Module, path: PathLike) -> dict[str, Any]:
+    """The arrays of a file under the names that the model gives them; `load_weights` has more."""
+    state = _read("load_weights", Path(path))
+    own = {name for name, _ in model.named_parameters()}
+    for prefix in PREFIXES * 2:  # one may wrap the other
+        if not any(name.startswith(prefix) for name in own):
+            state = _without_prefix(state, prefix)
+    return state
 
 
 def save_weights(model: Module, path: PathLike) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from minicnn import data, models, optim
-from minicnn.data import ArrayDataset
+from minicnn import functional as F
+from minicnn.autograd import Tensor
+from minicnn.data import ArrayDataset, ImageFolder
 from minicnn.errors import ConfigError, nearest
 from minicnn.nn import Module
+from minicnn.nn._arrays import on_device
 from minicnn.optim import lr_scheduler
 from minicnn.training.config import TrainConfig
 from minicnn.training.setting_checks import UNIT_SCHEDULES
@@ -19,11 +24,16 @@ _WARMUP_START = 0.1  # the share of the rate at which a warm-up begins (He et al
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set that can be trained on by name: its loader and its pixel statistics in 0..1."""
+    """A data set that can be trained on: its loader and its pixel statistics in 0..1.
 
-    load: Callable[..., ArrayDataset]
-    mean: float
-    std: float
+    The statistics are one number for all channels, or one for each. ``pictures`` is the whole
+    folder where the data are pictures of one's own.
+    """
+
+    load: Callable[..., ArrayDataset | ImageFolder]
+    mean: float | Sequence[float]
+    std: float | Sequence[float]
+    pictures: ImageFolder | None = None
 
 
 DATA_SOURCES = {
@@ -39,7 +49,7 @@ def data_source(name: str) -> DataSource:
     if name not in DATA_SOURCES:
         raise ConfigError(
             f"data = {name!r} is unknown; {nearest(name, DATA_SOURCES)}"
-            f"choose one of {', '.join(DATA_SOURCES)}."
+            f"choose one of {', '.join(DATA_SOURCES)}, or the path of a folder of pictures."
         )
     return DATA_SOURCES[name]
 
@@ -67,7 +77,9 @@ def create_model(
     return models.create(name, len(classes), C, preset=chosen, image_size=H, **own)
 
 
-def used_images(dataset: ArrayDataset, config: TrainConfig) -> ArrayDataset:
+def used_images(
+    dataset: ArrayDataset | ImageFolder, config: TrainConfig
+) -> ArrayDataset | ImageFolder:
     """The training images that ``images`` leaves, the same share of every class."""
     if not config.images or config.images == len(dataset):
         return dataset
@@ -99,10 +111,12 @@ def training_transform(
     """Augmentation as the settings say, and the preparation that evaluation does too."""
     C, H, W = shape
     steps: list[Any] = []
-    if config.augment in ("flip", "flip-crop"):
+    if config.augment in ("flip", "flip-crop", "flip-area"):
         steps.append(data.RandomHorizontalFlip())
     if config.augment == "flip-crop":
         steps.append(data.RandomCrop((H, W), config.crop_padding, config.padding_mode))
+    elif config.augment == "flip-area":
+        steps.append(data.RandomResizedCrop((H, W), (config.crop_area, 1.0)))
     elif config.crop_size:
         steps.append(data.CenterCrop((H, W)))
     steps.append(data.ToFloat())
@@ -110,14 +124,43 @@ def training_transform(
         steps.append(data.ColorJitter(*[config.color_jitter] * 3))
     if config.lighting:
         # The one principal component of gray pixels is their brightness, with its variance.
-        gray = () if C == 3 else ([source.std**2], [[1.0]])
+        gray = () if C == 3 else ([float(np.mean(source.std)) ** 2], [[1.0]])
         steps.append(data.PCALighting(config.lighting, *gray))
     return data.Compose([*steps, data.Normalize(source.mean, source.std)])
 
 
+def loss_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """The weight of each class in the loss, float32 (K,): classes of few pictures count as much.
+
+    N / (K * number of the class), so that the mean over the pictures is 1.
+
+    >>> loss_weights(np.array([0, 0, 0, 1]), 2)
+    array([0.6666667, 2.       ], dtype=float32)
+    """
+    counts = np.bincount(labels, minlength=classes)
+    present = np.maximum(counts, 1)
+    return (len(labels) / (np.count_nonzero(counts) * present)).astype(np.float32)
+
+
+def make_loss(
+    config: TrainConfig, model: Module, labels: np.ndarray, classes: int
+) -> Callable[[Tensor, Any], Tensor]:
+    """Cross-entropy; while the model trains with smoothed labels and weights of classes."""
+    weights: Any = None
+    if config.balance == "loss":
+        weights = on_device(loss_weights(labels, classes), model.device)
+
+    def loss(logits: Tensor, labels: Any) -> Tensor:
+        if not model.training:
+            return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels, weights, label_smoothing=config.label_smoothing)
+
+    return loss
+
+
 def make_optimizer(config: TrainConfig, model: Module) -> optim.Optimizer:
     """The update rule; with ``decay = "weights"``, biases and norms are a group without penalty."""
-    groups: Any = list(model.parameters())
+    groups: Any = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.decay == "weights":
         weights = [p for p in groups if len(p.shape) > 1]
         others = [p for p in groups if len(p.shape) <= 1]

@@ -47,7 +47,23 @@ class TrainConfig:
     preset: str = _setting(
         "", "preset of the architecture; empty: the one whose images are nearest in size"
     )
-    data: str = _setting("fashion_mnist", "name of the data set")
+    data: str = _setting(
+        "fashion_mnist",
+        "name of the data set; or a folder with a sub-folder of pictures for each class, a .zip or "
+        ".tar of one, or the URL of that",
+    )
+    size: int = _setting(
+        0, "side of a folder's pictures, scaled and cut; 0: what the architecture takes", minimum=0
+    )
+    channels: int = _setting(
+        3, "channels of a folder's pictures: 3 for colours, 1 for gray", minimum=1, maximum=3
+    )
+    test: float = _setting(
+        0.2, "share of a folder's pictures kept for the test", above=0.0, below=1.0
+    )
+    cache_mb: int = _setting(
+        1024, "MiB of memory for a folder's decoded pictures", minimum=0, maximum=2**30
+    )
     source: str = _setting(
         "auto",
         "which data: the full set, the bundled sample, or the full set where it can be had",
@@ -131,8 +147,12 @@ class TrainConfig:
     )
     augment: str = _setting(
         "flip",
-        "random changes to training pictures: mirrored; mirrored, padded and cropped",
-        choices=("none", "flip", "flip-crop"),
+        "random changes to training pictures: mirrored; mirrored, padded and cropped; mirrored, "
+        "and a random part of random shape",
+        choices=("none", "flip", "flip-crop", "flip-area"),
+    )
+    crop_area: float = _setting(
+        0.08, "smallest share of the area that such a part has (flip-area)", above=0.0, maximum=1.0
     )
     crop_size: int = _setting(
         0,
@@ -153,6 +173,16 @@ class TrainConfig:
     lighting: float = _setting(
         0.0, "spread of random light along the principal colours (AlexNet: 0.1)", minimum=0.0
     )
+    balance: str = _setting(
+        "none",
+        "what makes classes of few pictures count as much as others: nothing, or weights in the "
+        "loss",
+        choices=("none", "loss"),
+    )
+    weights: str = _setting(
+        "", "file of weights, or run folder, to start from; a last layer of other classes is left"
+    )
+    freeze: bool = _setting(False, "train the last layer only (with weights)")
     validation: float = _setting(
         0.1, "share of the training set kept for validation; 0: none", minimum=0.0, below=1.0
     )

@@ -12,7 +12,7 @@ scale. A picture too small for crops is padded first, as it was in training.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,16 @@ import numpy as np
 
 from minicnn.errors import ArgumentError, ConfigError
 from minicnn.nn import Module
-from minicnn.training.build import data_source
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.config import TrainConfig, load_config, resolve
 from minicnn.training.evaluation import Evaluation, evaluate_probabilities, probabilities
+from minicnn.training.pictures import (
+    check_unchanged,
+    is_path,
+    source_of,
+    statistics_of,
+    stored_size,
+)
 from minicnn.training.run import apply_machine_settings, eval_loader, load_model
 from minicnn.training.run_folder import inside
 from minicnn_kernels import registry
@@ -100,16 +106,18 @@ def evaluate_runs(
     ]
     loaded = [load_model(folder) for folder in folders]
     _check_fit(folders, configs, [checkpoint for _, checkpoint in loaded])
-    origin = data_source(configs[0].data)
+    origin = source_of(configs[0], statistics_of(loaded[0][1].meta))
+    check_unchanged(origin, configs[0], loaded[0][1].meta)
     test = origin.load("test", source=configs[0].source)
     found = []
-    for config, (model, _) in zip(configs, loaded, strict=True):
+    for config, (model, checkpoint) in zip(configs, loaded, strict=True):
         apply_machine_settings(config)
         model.to(registry.load(config.backend).device)
         size = padding = None
         if crops == 10:
             size, padding = _crops(config, test.image_shape[1:], crop_size, crop_padding)
-        batches = eval_loader(test, origin, config, padding)
+        mean, std = statistics_of(checkpoint.meta)
+        batches = eval_loader(test, replace(origin, mean=mean, std=std), config, padding)
         found.append(probabilities(model, batches, size)[0])
     return RunsEvaluation(
         tuple(evaluate_probabilities(one, test.labels) for one in found),
@@ -149,8 +157,20 @@ def _check_fit(
                 f"{len(first[1])} classes and {config.data} with "
                 f"{len(checkpoint.meta['classes'])}; name runs of the same data and classes."
             )
+        if _pictures(config) != _pictures(first[0]):
+            raise ConfigError(
+                f"{folders[0]} and {folder} do not see the same pictures: size, channels and "
+                "test must be equal, because they decide what is tested."
+            )
         if config.source != first[0].source:
             raise ConfigError(
                 f"{folders[0]} was trained on source {first[0].source!r} and {folder} on "
                 f"{config.source!r}; say with --source which test set is meant."
             )
+
+
+def _pictures(config: TrainConfig) -> tuple[Any, ...]:
+    """What decides on the test pictures of a folder."""
+    if not is_path(config.data):
+        return ()
+    return stored_size(config), config.channels, config.test

@@ -2,6 +2,7 @@
 
 runs/notes_cnn-20260102-150405/
     config.toml      the resolved settings
+    pictures.txt     with pictures of one's own: what was found, and what was left out and why
     history.jsonl    one line an epoch
     checkpoints/     the newest ones and the best; see `minicnn.training.checkpoint`
     result.json      what the finished run reached on the test set
@@ -14,21 +15,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from minicnn import data, random
-from minicnn import functional as F
-from minicnn.autograd import Tensor
-from minicnn.data import ArrayDataset, DeviceLoader, Loader, device_loader
+from minicnn.data import ArrayDataset, DeviceLoader, ImageFolder, Loader, device_loader
 from minicnn.errors import CheckpointError, ConfigError
 from minicnn.nn import Module
 from minicnn.training.build import (
     DataSource,
     create_model,
-    data_source,
     input_shape,
+    make_loss,
     make_optimizer,
     make_schedule,
     total_epochs,
@@ -41,8 +40,15 @@ from minicnn.training.config import TrainConfig, dump, load_config, resolve
 from minicnn.training.evaluation import Evaluation
 from minicnn.training.files import atomic_write
 from minicnn.training.history import History
+from minicnn.training.pictures import (
+    check_unchanged,
+    settled,
+    source_of,
+    statistics_of,
+)
 from minicnn.training.run_folder import fresh_folder, inside
 from minicnn.training.trainer import Trainer
+from minicnn.training.transfer import freeze, transfer
 from minicnn_kernels import registry
 from minicnn_kernels.registry import use_backend
 from minicnn_kernels.threads import set_num_threads
@@ -51,20 +57,29 @@ from minicnn_kernels.threads import set_num_threads
 class Run:
     """Everything that one training run consists of, built from its settings.
 
-    config : the settings; folder : the run folder; callbacks : more of them for the trainer.
+    config : the settings; folder : the run folder; callbacks : more of them for the trainer;
+    before : the checkpoint that `resume` will continue from. ``notes`` says what a person should
+    know of how it was built.
     Selects the backend and the number of threads for the process and seeds `minicnn.random`. With a
     backend of a GPU the model lives there, and so do the images where `DeviceLoader` can make their
     batches; otherwise ``batches_fault`` says why the CPU makes them.
     """
 
     def __init__(
-        self, config: TrainConfig, folder: Path, callbacks: tuple[Callback, ...] = ()
+        self,
+        config: TrainConfig,
+        folder: Path,
+        callbacks: tuple[Callback, ...] = (),
+        before: Checkpoint | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
         apply_machine_settings(config)
         random.seed(config.seed)
-        self.source = data_source(config.data)
+        self.notes: list[str] = []
+        self.source = source_of(config, statistics_of(before.meta) if before else None)
+        if before is not None:
+            check_unchanged(self.source, config, before.meta)
         dataset = used_images(self.source.load("train", source=config.source), config)
         self.classes = dataset.classes
         self.picture_shape = dataset.image_shape
@@ -73,13 +88,25 @@ class Run:
         self.train, self.batches_fault = self._moved(train)
         self.validation = validation and self._moved(validation)[0]
         self.epochs = total_epochs(config, len(self.train))
-        self.model = create_model(
-            config.model, self.classes, self.image_shape, config.preset, config.model_options
-        ).to(registry.load(config.backend).device)
+        self.model = self._model(is_new=before is None)
         self.trainer = self._trainer(callbacks)
+
+    def _model(self, is_new: bool) -> Module:
+        """The network, with random weights or those to start from, on the backend's device."""
+        config = self.config
+        model = create_model(
+            config.model, self.classes, self.image_shape, config.preset, config.model_options
+        )
+        if config.weights and is_new:
+            self.notes.append(transfer(model, Path(config.weights), self.classes))
+        if config.freeze:
+            self.notes.append(freeze(model, len(self.classes)))
+        return model.to(registry.load(config.backend).device)
 
     def fit(self) -> History:
         """Write the settings down and train to the end."""
+        if self.source.pictures is not None:
+            atomic_write(self.folder / "pictures.txt", self.source.pictures.report(None) + "\n")
         atomic_write(self.folder / "config.toml", dump(self.config))
         return self.trainer.fit(self.train, self.validation, self.epochs)
 
@@ -109,18 +136,24 @@ class Run:
         """The loader, on a GPU where that is the backend's device, or why it is not there."""
         if registry.load(self.config.backend).device == "cpu":
             return loader, None
+        if isinstance(loader.dataset, ImageFolder) and loader.dataset.is_cached:
+            loader.dataset = loader.dataset.in_memory()
         reason = device_loader.fault(loader)
         return (DeviceLoader(loader) if reason is None else loader), reason
 
-    def _loaders(self, dataset: ArrayDataset) -> tuple[Loader, Loader | None]:
+    def _loaders(self, dataset: ArrayDataset | ImageFolder) -> tuple[Loader, Loader | None]:
         config = self.config
         validation = None
         if config.validation:
             held_out, dataset = dataset.split(config.validation, seed=config.seed)
             validation = eval_loader(held_out, self.source, config)
+        size = config.batch_size
+        if self.source.pictures is not None and len(dataset) < size:
+            size = len(dataset)
+            self.notes.append(f"all {size} pictures are one batch, fewer than {config.batch_size}")
         train = Loader(
             dataset,
-            config.batch_size,
+            size,
             shuffle=True,
             seed=config.seed,
             transform=training_transform(config, self.source, self.image_shape),
@@ -131,6 +164,7 @@ class Run:
     def _trainer(self, callbacks: tuple[Callback, ...]) -> Trainer:
         config = self.config
         optimizer = make_optimizer(config, self.model)
+        labels = cast(ArrayDataset | ImageFolder, self.train.dataset).labels
         scheduler, every = make_schedule(config, optimizer, len(self.train))
         stopping = (EarlyStopping(config.early_stopping),) if config.early_stopping else ()
         meta = {
@@ -144,17 +178,15 @@ class Run:
             "mean": self.source.mean,
             "std": self.source.std,
         }
+        if self.source.pictures is not None:
+            meta["pictures"] = self.source.pictures.fingerprint()
         # The checkpointer is last: it saves what the others have made of the epoch.
         saving = Checkpointer(self.folder, config.checkpoint_seconds, config.keep, meta)
-
-        def loss(logits: Tensor, labels: Any) -> Tensor:
-            smoothing = config.label_smoothing if self.model.training else 0.0
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
         return Trainer(
             self.model,
             optimizer,
-            loss=loss,
+            loss=make_loss(config, self.model, labels, len(self.classes)),
             scheduler=scheduler,
             schedule_every=every,
             clip_norm=config.clip_norm,
@@ -167,6 +199,7 @@ class Run:
 
 def new_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run:
     """Build a run in a fresh folder under ``config.output``; a mistake leaves no folder behind."""
+    config = settled(config)
     folder = fresh_folder(config)
     try:
         return Run(config, folder, callbacks)
@@ -180,10 +213,10 @@ def resumed_run(
 ) -> Run:
     """Build the run of an existing folder and continue from its newest good checkpoint."""
     before = resolve(load_config(inside(folder, "config.toml")))
-    config = resolve(asdict(before), overrides)
+    config = settled(resolve(asdict(before), overrides))
     _check_resumable(before, config)
-    run = Run(config, folder, callbacks)
     checkpoint = newest_checkpoint(folder)
+    run = Run(config, folder, callbacks, checkpoint)
     if checkpoint is not None:
         run.resume(checkpoint)
     return run
@@ -197,6 +230,7 @@ def opened_run(config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> Run
     """
     if not config.name:
         raise ConfigError("opened_run: the settings need a name, by which the run is found again.")
+    config = settled(config)
     folder = Path(config.output) / config.name
     if not folder.exists():
         return new_run(config, callbacks)
@@ -251,7 +285,10 @@ def newest_run(output: str = "runs") -> Path:
 
 
 def eval_loader(
-    dataset: ArrayDataset, source: DataSource, config: TrainConfig, padding: int | None = None
+    dataset: ArrayDataset | ImageFolder,
+    source: DataSource,
+    config: TrainConfig,
+    padding: int | None = None,
 ) -> Loader:
     """Batches in order, without augmentation; with a crop_size, the middle of each picture.
 
@@ -277,7 +314,17 @@ def apply_machine_settings(config: TrainConfig) -> None:
 
 def _check_resumable(before: TrainConfig, config: TrainConfig) -> None:
     """Refuse, before anything is written, what would make the rest of a run another run."""
-    for name in ("data", "source", "images", "validation", "batch_size", "seed"):
+    for name in (
+        "data",
+        "size",
+        "channels",
+        "test",
+        "source",
+        "images",
+        "validation",
+        "batch_size",
+        "seed",
+    ):
         old, new = getattr(before, name), getattr(config, name)
         if old != new:
             raise ConfigError(

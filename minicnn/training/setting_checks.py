@@ -155,6 +155,10 @@ def conflicts(config: TrainConfig) -> list[str]:
     if any(a >= b for a, b in zip(config.milestones, config.milestones[1:], strict=False)):
         problems.append(f"milestones = {list(config.milestones)} must increase")
     problems += _schedule_conflicts(config)
+    if config.channels == 2:
+        problems.append("channels = 2 must be 1 (gray) or 3 (colours)")
+    if config.freeze and not config.weights:
+        problems.append("freeze = true needs weights, because random layers are no features")
     if config.augment == "flip-crop" and not (config.crop_padding or config.crop_size):
         problems.append("augment = 'flip-crop' needs crop_padding or crop_size above 0")
     if config.early_stopping and not config.validation:

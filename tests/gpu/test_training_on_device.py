@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 
 import numpy as np
@@ -11,8 +12,10 @@ from device_runs import OPTIMIZERS, REASON, SETS, loader, network, trainer
 from minicnn import functional as F
 from minicnn import nn, optim, random
 from minicnn.autograd import Tensor
+from minicnn.data import DeviceLoader
 from minicnn.errors import BackendError, DeviceError, NonFiniteError, OutOfMemoryError
 from minicnn.testing.tolerance import assert_close, to_host
+from minicnn.training.config import TrainConfig
 from minicnn.training.evaluation import evaluate, features, predict, probabilities
 from minicnn.training.run import load_model, new_run, resumed_run
 from minicnn_kernels import cupy_probe, registry
@@ -152,6 +155,30 @@ def test_a_run_moves_everything_and_its_checkpoints_load_on_either_side(tmp_path
 
 
 # ---------------------------------------------------------------------- messages
+
+
+def test_pictures_of_ones_own_lie_on_the_device(tmp_path, backend):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for kind in ("a", "b"):
+        folder = tmp_path / "pictures" / kind
+        folder.mkdir(parents=True)
+        for i in range(8):
+            pixels = rng.integers(0, 256, (28, 28, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    shared = {"data": str(tmp_path / "pictures"), "model": "lenet5", "size": 28, "batch_size": 4}
+    settings = TrainConfig(**shared, balance="loss", epochs=1, output=str(tmp_path / "out"))
+    with registry.use_backend(backend):
+        run = new_run(dataclasses.replace(settings, backend=backend))
+        assert isinstance(run.train, DeviceLoader)
+        assert run.batches_fault is None
+        own = run.train.loader.iterate(0)
+        for (sent, labels), (images, expected) in zip(run.train.iterate(0), own, strict=True):
+            np.testing.assert_array_equal(to_host(sent), images)
+            np.testing.assert_array_equal(to_host(labels), expected)
+        run.fit()
+        assert run.test()[0].confusion.matrix.sum() == 3
 
 
 def test_mixed_devices_are_named():

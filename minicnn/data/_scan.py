@@ -1,0 +1,156 @@
+"""Which files in a folder of pictures are pictures, and why the others are not.
+
+A folder that people filled holds more than pictures: thumbnails of the system, hidden files, empty
+and broken downloads, a text called photo.jpg, a folder in a folder. None of them may end a
+training, and none may vanish without a word: each gets a sentence.
+
+What the name or the kind of a file tells is told here, before a byte is read. Names are sorted, so
+that nothing depends on the order in which a file system lists them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minicnn.errors import DataError
+
+#: endings of files that are looked into, in lower case
+ENDINGS = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".dib", ".webp"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".jp2", ".j2k", ".avif", ".ico"),
+    )
+)
+MAX_FILE_BYTES = 256 * 2**20  # a file is read whole, one for each thread
+_JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir"))
+
+IsValid = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file or folder that is not used: its path below the root, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the names tell: classes, candidates (path, label), and what is left out."""
+
+    root: Path
+    classes: tuple[str, ...]
+    candidates: tuple[tuple[Path, int], ...]
+    skipped: tuple[Skipped, ...]
+
+
+def scan(root: Path, is_valid_file: IsValid | None = None) -> Found:
+    """Look through a folder with one sub-folder for each class.
+
+    Where it holds nothing but one folder of folders, as archives often do, that one is meant.
+
+    Raises `DataError` for a folder that cannot be listed or has no sub-folders.
+    """
+    skipped: list[Skipped] = []
+    folders = _class_folders(root, root, skipped)
+    while len(folders) == 1 and _holds_folders_only(folders[0]):
+        folders = _class_folders(root, folders[0], skipped)
+    if not folders:
+        raise DataError(
+            f"{root} has no sub-folders; put the pictures of each class into a folder of its own, "
+            "named like the class."
+        )
+    candidates = []
+    for label, folder in enumerate(folders):
+        for entry in _listed(folder):
+            reason = _fault(entry, is_valid_file)
+            if reason:
+                skipped.append(Skipped(_below(root, entry.path), reason))
+            else:
+                candidates.append((Path(entry.path), label))
+    names = tuple(_printable(folder.name) for folder in folders)
+    return Found(root, names, tuple(candidates), tuple(skipped))
+
+
+def _class_folders(root: Path, base: Path, skipped: list[Skipped]) -> list[Path]:
+    """The folders in ``base``; what else is there goes to ``skipped``."""
+    folders = []
+    for entry in _listed(base):
+        if not entry.is_dir():
+            reason = _hidden(entry.name) or "outside of a class's folder"
+        else:
+            reason = _hidden(entry.name)
+        if reason:
+            skipped.append(Skipped(_below(root, entry.path), reason))
+        else:
+            folders.append(Path(entry.path))
+    return folders
+
+
+def _holds_folders_only(folder: Path) -> bool:
+    """Whether a folder has folders, and no file that could be a picture."""
+    visible = [entry for entry in _listed(folder) if not _hidden(entry.name)]
+    pictures = any(_ending(entry.name) in ENDINGS for entry in visible if not entry.is_dir())
+    return any(entry.is_dir() for entry in visible) and not pictures
+
+
+def _fault(entry: os.DirEntry[str], is_valid_file: IsValid | None) -> str:
+    """Why the thing in a class's folder is no candidate, or nothing."""
+    if reason := _hidden(entry.name):
+        return reason
+    try:
+        if entry.is_dir():
+            return "a folder within a class's folder"
+        status = entry.stat()
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    if not stat.S_ISREG(status.st_mode):
+        return "not a plain file"
+    if is_valid_file is not None:
+        return "" if is_valid_file(entry.path) else "refused by is_valid_file"
+    if _ending(entry.name) not in ENDINGS:
+        ending = _ending(entry.name)
+        return f"{ending} is no ending of a picture" if ending else "its name has no ending"
+    if status.st_size == 0:
+        return "empty, it has no bytes"
+    if status.st_size > MAX_FILE_BYTES:
+        return f"{status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}"
+    return ""
+
+
+def _hidden(name: str) -> str:
+    if name.startswith("."):
+        return "hidden"
+    return "made by the system" if name.lower() in _JUNK else ""
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(
+            f"the folder {folder} cannot be listed: {error.strerror or error}; check its name and "
+            "permissions."
+        ) from error
+
+
+def _ending(name: str) -> str:
+    return _printable(os.path.splitext(name)[1].lower())
+
+
+def _below(root: Path, path: str) -> str:
+    return _printable(os.path.relpath(path, root).replace(os.sep, "/"))
+
+
+def _printable(name: str) -> str:
+    """A name that every terminal and file can hold; names of files need not be valid text."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
