@@ -170,7 +170,7 @@ def fault(loader: Loader) -> str | None:
     """Why the batches of a loader cannot be made on the GPU, or None where they can.
 
     >>> fault(Loader(ArrayDataset(np.zeros((2, 1, 1, 1)), [0, 1]), 1))
-    "the images are float64, not bytes (uint8)"
+    'the images are float64, not bytes (uint8)'
     """
     dataset = loader.dataset
     if not isinstance(dataset, ArrayDataset):
