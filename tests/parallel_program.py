@@ -13,7 +13,15 @@ import numpy as np
 
 import minicnn
 from minicnn import Tensor, nn, optim
-from minicnn.data import ArrayDataset, CenterCrop, Compose, Loader, RandomCrop, RandomHorizontalFlip, ToFloat
+from minicnn.data import (
+    ArrayDataset,
+    CenterCrop,
+    Compose,
+    Loader,
+    RandomCrop,
+    RandomHorizontalFlip,
+    ToFloat,
+)
 from minicnn.data.sharded import ShardedLoader
 from minicnn.errors import NonFiniteError, ParallelError
 from minicnn.training.parallel import join, member
@@ -47,7 +55,7 @@ def network():
 
 
 def trainer_of(group, model, sync_bn=True, **settings):
-    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    optimizer = optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
     if group is None:
         return Trainer(model, optimizer, **settings)
     return ParallelTrainer(group, model, optimizer, sync_bn=sync_bn, **settings)
@@ -79,7 +87,9 @@ def local(group):
 def norms(group):
     """Outputs and gradients of both norms, of uneven parts of one batch."""
     rng = np.random.default_rng(1)
-    maps = rng.standard_normal((5, 3, 4, 4)) * [[[[1]], [[10]], [[0.1]]]] + [[[[0]], [[1e3]], [[-1]]]]
+    maps = rng.standard_normal((5, 3, 4, 4)) * [[[[1]], [[10]], [[0.1]]]] + [
+        [[[0]], [[1e3]], [[-1]]]
+    ]
     gy = rng.standard_normal(maps.shape)
     rank, size = (0, 1) if group is None else (group.rank, group.size)
     cut = [0, 5] if size == 1 else [0, 3, 5]

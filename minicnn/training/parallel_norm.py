@@ -108,6 +108,8 @@ class SynchronisedBatchNorm(BatchNorm):
         gx, gw, gb = k.batch_norm_eval_grad(gy, x, weight, self.mean, self.var, self.eps)
         parts = np.concatenate([to_numpy(gw), to_numpy(gb)]).astype(np.float64)
         means = (self.statistics.sum(parts) / self.count).astype(x.dtype)
+        if not self.statistics.counts:  # the statistics do not depend on this x
+            return gx, gw, gb
         factor = (self.var + self.eps) ** -0.5
         if weight is not None:
             factor = factor * weight

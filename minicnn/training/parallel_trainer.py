@@ -43,6 +43,7 @@ from minicnn.optim import Optimizer
 from minicnn.training.evaluation import Evaluation, evaluate
 from minicnn.training.history import History
 from minicnn.training.metrics import ConfusionMatrix
+from minicnn.training.nonfinite import ONLY_THE_LOSS
 from minicnn.training.parallel import Group, Pending
 from minicnn.training.parallel_gradients import GradientBuckets
 from minicnn.training.parallel_nccl import fastest_channel
@@ -59,12 +60,12 @@ class ParallelTrainer(Trainer):
     `fit` takes the loader of the whole batches, which it divides. Only the callbacks of rank 0 may
     write; they may not decide anything but ``should_stop``. Other arguments as for `Trainer`.
 
-    >>> import minicnn.nn, minicnn.optim
-    >>> model = minicnn.nn.Linear(2, 2)
+    >>> from minicnn import nn, optim
     >>> from minicnn.training.parallel import join
-    >>> group = join()  # None, where no launcher has started several
-    >>> if group is not None:
-    ...     trainer = ParallelTrainer(group, model, minicnn.optim.SGD(model.parameters(), lr=0.1))
+    >>> model = nn.Linear(2, 2)
+    >>> optimizer = optim.SGD(model.parameters(), lr=0.1)
+    >>> if (group := join()) is not None:  # else no launcher has started several
+    ...     trainer = ParallelTrainer(group, model, optimizer)
     """
 
     def __init__(
@@ -169,7 +170,9 @@ class ParallelTrainer(Trainer):
             with self._statistics.alone():
                 own = "" if math.isfinite(value) else self._nonfinite_message(value, images)
             found = self._reports.gather(own, "the reason of a loss that is not finite")
-            rank, reason = next(((r, m) for r, m in enumerate(found) if m), (0, f"loss {mean}"))
+            seen = [(ONLY_THE_LOSS in m, rank, m) for rank, m in enumerate(found) if m]
+            # Synchronised norms spread a NaN; where a layer made it, that process names the layer.
+            _, rank, reason = min(seen, default=(True, 0, f"train: the mean loss is {mean}."))
             raise NonFiniteError(f"{reason} (seen by process {rank})")
         return mean, int(sums[1]), bool(sums[2])
 
