@@ -75,6 +75,14 @@ def training(group):
     return {**model.state_dict(), **{f"record/{name}": record[name] for name in names}}
 
 
+def uneven(group):
+    """A few steps on batches that two processes cannot halve: 7 images, and at last 3."""
+    model = network()
+    train = Loader(images(24), 7, shuffle=True, transform=MIDDLE)
+    trainer_of(group, model).fit(train, epochs=1)
+    return model.state_dict()
+
+
 def local(group):
     """Training whose batch norms are each process's own ends with equal weights and statistics."""
     model = network()

@@ -72,8 +72,9 @@ def both(case, folder):
     return found(case, folder, 1), found(case, folder, 2)
 
 
-def test_two_processes_train_like_one(tmp_path):
-    alone, together = both("training", tmp_path)
+@pytest.mark.parametrize("case", ["training", "uneven"])
+def test_two_processes_train_like_one(case, tmp_path):
+    alone, together = both(case, tmp_path)
     assert alone.files == together.files
     for name in alone.files:
         largest = np.abs(alone[name]).max()
