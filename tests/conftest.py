@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,15 @@ OPTIONAL = (
 MISSING = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 LEFT_OUT = pytest.StashKey[list[str]]()
 TEST_SETS = os.environ.get("MINICNN_TEST_SETS")
+THOROUGH = os.environ.get("MINICNN_THOROUGH", "0") != "0"  # every case of what is sampled
 
 if "hypothesis" not in MISSING:
     from hypothesis import settings
 
-    settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+    EXAMPLES = int(os.environ.get("MINICNN_TEST_EXAMPLES", "100"))
+    settings.register_profile(
+        "repeatable", deadline=None, derandomize=True, database=None, max_examples=EXAMPLES
+    )
     settings.load_profile("repeatable")
 
 # The stand-in for CuPy is put on the path by those who want it, and only there is it "cupy".
@@ -121,18 +126,34 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(config, items):
+    """Leave out cases of what is sampled, and tests of other sets than those asked for."""
+    if not THOROUGH:
+        _keep(config, items, _is_in_the_sample)
+    if TEST_SETS is not None:
+        _keep(config, items, _fits_the_sets())
+
+
+def _is_in_the_sample(item):
+    """The same cases every time: chosen by their names."""
+    mark = item.get_closest_marker("sampled")
+    return mark is None or zlib.crc32(item.nodeid.encode()) < mark.args[0] * 2**32
+
+
+def _fits_the_sets():
     """With MINICNN_TEST_SETS: the tests of the device sets named there; without names, the rest."""
-    if TEST_SETS is None:
-        return
     on_device = {n for n in registry.names() if registry._find(n).device != "cpu"}
-    wanted = set(TEST_SETS.split())
-    chosen, others = [], []
-    for item in items:
+    wanted = set(str(TEST_SETS).split())
+
+    def fits(item):
         sets = on_device & _parameters(item)
-        fits = bool(sets) and sets <= wanted if wanted else not sets
-        (chosen if fits else others).append(item)
-    config.hook.pytest_deselected(items=others)
-    items[:] = chosen
+        return bool(sets) and sets <= wanted if wanted else not sets
+
+    return fits
+
+
+def _keep(config, items, is_wanted):
+    config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
+    items[:] = [item for item in items if is_wanted(item)]
 
 
 def _parameters(item: pytest.Item) -> set[str]:

@@ -74,6 +74,15 @@ CASES: dict[str, Callable[..., Any]] = {
     "learning_curves": lambda **k: plot.learning_curves(
         {"one": history(), "two": history(0.8)}, **k
     ),
+    "lines": partial(
+        plot.lines,
+        [0, 1, 2, 3],
+        {"one": [0.1, 1, 2, 0.5], "two": [3, 2, 1, 0]},
+        "Two lines",
+        "step",
+        "size",
+    ),
+    "maps": partial(plot.maps, {"image": DIGIT, "filter": [[1, 0.25], [-0.5, 10]]}, title="Maps"),
     "mistakes": lambda **k: plot.mistakes(pictures(), LABELS, SURE, NAMES, **k),
     "receptive_field": lambda **k: plot.receptive_field(
         network(), "features.S4", pictures()[2], **k
@@ -93,6 +102,10 @@ MORE: dict[str, Callable[..., Any]] = {
     ),
     "size of a window": lambda **k: plot.window((6, 6), 3, 2, 1, at=(1, 2), **k),
     "gradients in the graph": lambda **k: _with_gradients(**k),
+    "maps in rows": lambda **k: plot.maps(
+        {"a large one": np.sin(np.arange(400)).reshape(20, 20), "zeros": np.zeros((2, 3))}, 1, **k
+    ),
+    "lines of powers": lambda **k: plot.lines([1, 2], {"a": [1e-9, 1], "b": [0, 1]}, log=True, **k),
     "field beyond the image": lambda **k: plot.receptive_field(
         models.create("resnet20"), "layer3", np.zeros((3, 32, 32)), **k
     ),

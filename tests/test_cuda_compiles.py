@@ -32,6 +32,7 @@ def complaints(found, allowed):
             yield f"{name} takes {taken.registers} registers, of {allowed[name]} allowed"
 
 
+@pytest.mark.sampled(0.3)
 @each_compiler
 @each_architecture
 @pytest.mark.parametrize(("file", "defines"), BUILDS)

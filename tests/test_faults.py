@@ -146,6 +146,7 @@ def test_a_method_of_a_class_can_be_broken():
 
 
 @pytest.mark.gpu
+@pytest.mark.sampled(0.2)
 @each_spec
 def test_every_planted_fault_is_caught_on_the_device(spec):
     """With the set that the device uses; what differs there is where the arrays live."""

@@ -149,7 +149,7 @@ def test_all_words_are_on_the_picture(name):
 
 
 @pytest.mark.parametrize("name", ["learning_curves", "error_timeline", "zoo_scatter", "histograms",
-                                  "confusion_matrix"])  # fmt: skip
+                                  "confusion_matrix", "lines"])  # fmt: skip
 def test_axes_have_names(name):
     picture = CASES[name]()
     assert picture.axes[0].get_xlabel()
@@ -260,6 +260,11 @@ MISTAKES = [
     (lambda: plot.window((6, 6), 3, at=(4, 0)), ArgumentError, ["at is (4, 0)", "4x4"]),
     (lambda: plot.window((60, 6), 3), ArgumentError, ["60x6", "24"]),
     (lambda: plot.window((6, 6), 3, output=np.zeros((2, 2))), ShapeError, ["output", "4x4"]),
+    (lambda: plot.maps({}), ArgumentError, ["arrays has 0 maps"]),
+    (lambda: plot.maps({"x": [1, 2]}), ShapeError, ["'x' is (2,)", "(H, W)"]),
+    (lambda: plot.maps({"x": [[1]]}, columns=0), ArgumentError, ["columns is 0"]),
+    (lambda: plot.lines([1, 2], {}), ArgumentError, ["series has 0 lines"]),
+    (lambda: plot.lines([1, 2], {"a": [1]}), ShapeError, ["'a' is (1,)", "x is (2,)"]),
     (lambda: plot.zoo_scatter([{"model": "a"}]), ArgumentError, ["row 0", "multiply_adds"]),
     (lambda: plot.zoo_scatter([]), ArgumentError, ["rows is empty"]),
     (lambda: plot.error_timeline(()), ArgumentError, ["results is empty"]),

@@ -56,6 +56,7 @@ def _environment(options: argparse.Namespace, sets: str) -> dict[str, str]:
         "MINICNN_BACKEND": "numpy",
         "MINICNN_TF32": "0",
         "MINICNN_TEST_SETS": sets,
+        "MINICNN_THOROUGH": str(int(not options.quick)),
         "MINICNN_TEST_SEED": str(options.seed),
     }
 

@@ -11,6 +11,8 @@ from minicnn.plot.classes import confusion_matrix, mistakes, samples
 from minicnn.plot.curves import learning_curves
 from minicnn.plot.graph import graph
 from minicnn.plot.inside import feature_maps, filters, histograms
+from minicnn.plot.lines import lines
+from minicnn.plot.maps import maps
 from minicnn.plot.overview import error_timeline, zoo_scatter
 from minicnn.plot.sliding import window
 from minicnn.plot.style import MissingExtraError, style
@@ -26,6 +28,8 @@ __all__ = [
     "graph",
     "histograms",
     "learning_curves",
+    "lines",
+    "maps",
     "mistakes",
     "receptive_field",
     "samples",

@@ -84,6 +84,7 @@ def in_a_child(function, *args):
     return os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
 
 
+@pytest.mark.sampled(0.2)
 @pytest.mark.parametrize("fault", FAULTS, ids=label)
 def test_planted_fault_is_caught(copy, monkeypatch, request, fault):
     path = copy / fault.file

@@ -166,6 +166,7 @@ def in_every_order(check, monkeypatch):
     return False
 
 
+@pytest.mark.sampled(0.35)
 @pytest.mark.parametrize(
     ("file", "text", "replacement", "case", "tf32"),
     [pytest.param(*fault, id=f"{i}-{fault[0]}") for i, fault in enumerate(CONVOLUTIONS)],
@@ -177,6 +178,7 @@ def test_a_fault_in_a_convolution_is_caught(
     assert in_every_order(lambda: check_convolution(case, tf32), monkeypatch)
 
 
+@pytest.mark.sampled(0.35)
 @pytest.mark.parametrize(
     ("file", "text", "replacement", "tf32"),
     [pytest.param(*fault, id=f"{i}-{fault[0]}") for i, fault in enumerate(PRODUCTS)],

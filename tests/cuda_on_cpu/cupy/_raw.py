@@ -56,6 +56,7 @@ class RawModule:
             path, self._kernels = _build.library(self.code, self.options, _memory.SANITIZE)
             self._library = ctypes.CDLL(str(path))
             self._library.cuda_on_cpu_launch.restype = ctypes.c_char_p
+            _share_stacks(self._library)
 
     def get_function(self, name: str) -> RawKernel:
         self.compile()
@@ -64,6 +65,18 @@ class RawModule:
 
             raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: no kernel {name!r} among {self._kernels}")
         return RawKernel._of(self, name)
+
+
+_stacks: int | None = None
+
+
+def _share_stacks(library: ctypes.CDLL) -> None:
+    """All libraries run their threads on the stacks that the first one has made."""
+    global _stacks
+    library.cuda_on_cpu_stacks.restype = ctypes.c_void_p
+    _stacks = library.cuda_on_cpu_stacks(ctypes.c_void_p(_stacks))
+    if _stacks is None:
+        raise MemoryError("there is no memory for the stacks of a block's threads")
 
 
 class RawKernel:

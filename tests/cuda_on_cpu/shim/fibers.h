@@ -25,28 +25,22 @@ constexpr size_t kStackBytes = 64 << 10;
 constexpr size_t kGuardBytes = 4096;
 
 // Stacks for the largest block, each above a page that may not be touched. Memory is used by those
-// that run. Each such page is a mapping, of which a process may have 65530, and every library of
-// kernels has stacks of its own: so pages are set aside when a stack is used, and all of it is given
-// back after a launch.
+// that run. Each such page is a mapping, of which a process may have 65530: so the libraries of
+// kernels share the stacks that the first of them makes (see cuda_on_cpu_stacks in runtime.cpp).
 constexpr size_t kStackStep = kStackBytes + kGuardBytes;
 inline unsigned char* all_stacks = nullptr;
-inline int guarded_stacks = 0;
 
-inline unsigned char* stack_bottom(int number) {
-    if (!all_stacks) {
-        void* got = mmap(nullptr, kStackStep * 1024, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        all_stacks = static_cast<unsigned char*>(got);
-    }
-    for (; guarded_stacks <= number; guarded_stacks++)
-        mprotect(all_stacks + guarded_stacks * kStackStep, kGuardBytes, PROT_NONE);
-    return all_stacks + number * kStackStep + kGuardBytes;
+inline unsigned char* made_stacks() {
+    void* got = mmap(nullptr, kStackStep * 1024, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (got == MAP_FAILED) return nullptr;
+    auto* bottom = static_cast<unsigned char*>(got);
+    for (int i = 0; i < 1024; i++) mprotect(bottom + i * kStackStep, kGuardBytes, PROT_NONE);
+    return bottom;
 }
 
-inline void give_stacks_back() {
-    if (all_stacks) munmap(all_stacks, kStackStep * 1024);
-    all_stacks = nullptr;
-    guarded_stacks = 0;
+inline unsigned char* stack_bottom(int number) {
+    return all_stacks + number * kStackStep + kGuardBytes;
 }
 
 #ifdef __x86_64__

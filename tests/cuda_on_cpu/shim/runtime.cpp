@@ -371,6 +371,12 @@ struct FaultGuard { FaultGuard() {} };  // the sanitizer's own report says more
 
 using namespace cuda_on_cpu;
 
+// The stacks to run on: those of another library, or, given none, new ones; returns them.
+extern "C" __attribute__((visibility("default"))) void* cuda_on_cpu_stacks(void* given) {
+    all_stacks = given ? static_cast<unsigned char*>(given) : made_stacks();
+    return all_stacks;
+}
+
 // Null where the kernel ran, otherwise what went wrong. `shape` is the grid, then the block.
 extern "C" __attribute__((visibility("default"))) const char* cuda_on_cpu_launch(
     void (*run)(void**), void** arguments, const char* name, const unsigned* shape,
@@ -394,6 +400,5 @@ extern "C" __attribute__((visibility("default"))) const char* cuda_on_cpu_launch
     } else {
         run_grid(dynamic_bytes, order);
     }
-    give_stacks_back();
     return failure.empty() ? nullptr : failure.c_str();
 }
