@@ -91,6 +91,7 @@ class ParallelTrainer(Trainer):
         self._averages = None if synchronised else _BufferAverages(group, model)
         self._shares: ShardedLoader | None = None
         self._interrupted = threading.Event()
+        self._agreed = threading.Event()
 
     def fit(self, train: Any, validation: Any = None, epochs: int = 10) -> History:
         """As `Trainer.fit`, with the loaders of whole batches; SIGTERM is taken for Ctrl-C."""
@@ -124,8 +125,9 @@ class ParallelTrainer(Trainer):
         return ShardedLoader(loader, self.group.rank, self.group.size)
 
     def _run_epoch(self, train: Any, validation: Any, interrupted: threading.Event) -> None:
-        self._interrupted = interrupted
-        super()._run_epoch(train, validation, interrupted)
+        # A signal reaches the processes at different moments: only what all know may end a step.
+        self._interrupted, self._agreed = interrupted, threading.Event()
+        super()._run_epoch(train, validation, self._agreed)
 
     def _run_step(self, images: Any, labels: Any) -> None:
         """Forward, backward and sums, update: the own part of one batch."""
@@ -150,7 +152,7 @@ class ParallelTrainer(Trainer):
         self._count_step(mean, right, total)
         self._tell("on_step_end", total)
         if stopped:
-            self._interrupted.set()
+            self._agreed.set()
 
     def _backward(self, loss: Tensor, share: float) -> None:
         self._buckets.backward(loss, share)
