@@ -194,12 +194,12 @@ class Tensor:
             self.op.retain = weakref.ref(self)
         return self
 
-    def backward(self, gradient: Array | None = None) -> None:
+    def backward(self, gradient: Array | None = None, on_leaf: Any = None) -> None:
         """Add the gradient of this tensor to ``grad`` of every leaf that it was computed from.
 
-        ``gradient`` is the gradient of the final result by this tensor, an array of the same shape
-        and dtype; a single number needs none (1 is meant). The graph is freed on the way: a second
-        call needs a second forward. Raises `GraphError`, `ShapeError`.
+        ``gradient`` is the gradient of the final result by this tensor, an array like it; a single
+        number needs none (1 is meant). ``on_leaf(leaf)`` is called after each addition. The graph
+        is freed: a second call needs a second forward. Raises `GraphError`, `ShapeError`.
         """
         if not self.requires_grad:
             raise GraphError(
@@ -219,7 +219,7 @@ class Tensor:
         if self.op is None:
             _accumulate_leaf(self, gradient, fresh=False)
         else:
-            _backpropagate(self.op, gradient)
+            _backpropagate(self.op, gradient, on_leaf)
 
     if TYPE_CHECKING:  # installed by `minicnn.functional`, one floor up (see `tensor_method`)
 
@@ -330,16 +330,17 @@ def tensor_method(*names: str) -> Callable[[_F], _F]:
     return install
 
 
-def _backpropagate(root: Op, gradient: Array) -> None:
+def _backpropagate(root: Op, gradient: Array, on_leaf: Any) -> None:
     """Visit ops from the newest to the oldest: then every gradient is complete when it is used."""
     gradients: dict[Op, tuple[Array, bool]] = {root: (gradient, False)}
     heap = [(-root.order, root)]
     while heap:
         op = heapq.heappop(heap)[1]
-        gy, _ = gradients.pop(op)
-        for parent, gx, fresh in _step(op, gy):
+        for parent, gx, fresh in _step(op, gradients.pop(op)[0]):
             if isinstance(parent, Tensor):
                 _accumulate_leaf(parent, gx, fresh)
+                if on_leaf is not None:
+                    on_leaf(parent)
             elif parent in gradients:
                 gradients[parent] = _added(gradients[parent], gx)
             else:

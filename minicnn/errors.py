@@ -37,6 +37,7 @@ __all__ = [
     "NonFiniteError",
     "OutOfMemoryError",
     "OutOfRangeError",
+    "ParallelError",
     "ShapeError",
     "StateDictError",
     "nearest",
@@ -80,6 +81,10 @@ class OutOfRangeError(MiniCNNError, IndexError):
 
 class NonFiniteError(MiniCNNError, ArithmeticError):
     """A loss that became NaN or infinite."""
+
+
+class ParallelError(MiniCNNError, RuntimeError):
+    """Processes that train together have lost each other, or no longer have the same weights."""
 
 
 class MissingPackageError(MiniCNNError, ImportError):

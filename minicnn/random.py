@@ -16,6 +16,7 @@ from minicnn.errors import ArgumentError, CaptureError
 
 _held: Callable[[int], Any] | None = None
 _generator = np.random.Generator(np.random.PCG64())
+_stream = 0
 
 
 def seed(value: int) -> None:
@@ -42,7 +43,23 @@ def generator() -> np.random.Generator:
 def next_key() -> Any:
     """Draw a fresh 64-bit key, from which a kernel makes a random mask of any size."""
     key = int(_generator.integers(0, 2**64, dtype=np.uint64))
+    if _stream:
+        key = int(np.random.SeedSequence([key, _stream]).generate_state(1, np.uint64)[0])
     return key if _held is None else _held(key)
+
+
+def use_stream(number: int) -> None:
+    """Let `next_key` give other keys than in processes that use another number; 0 changes nothing.
+
+    Processes that train one network start with one seed and draw equally often, so that their
+    generators stay alike and one state serves them all; but dropout must drop other values in each.
+
+    >>> seed(1); first = next_key(); use_stream(1); seed(1); second = next_key(); use_stream(0)
+    >>> first == second
+    False
+    """
+    global _stream
+    _stream = number
 
 
 @contextmanager

@@ -61,11 +61,16 @@ def get_num_threads() -> int:
 
 def default_num_threads() -> int:
     """The number of threads without `set_num_threads`: the environment's, else all usable cores."""
+    return min(chosen_by_environment() or usable_cores(), usable_cores())
+
+
+def chosen_by_environment() -> int | None:
+    """The number of threads that a variable of the environment asks for, or None."""
     for variable in ("MINICNN_NUM_THREADS", "OMP_NUM_THREADS"):
         first = os.environ.get(variable, "").split(",")[0].strip()
         if first.isdigit() and int(first) > 0:
-            return min(int(first), usable_cores())
-    return usable_cores()
+            return int(first)
+    return None
 
 
 def usable_cores() -> int:

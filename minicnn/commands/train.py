@@ -12,6 +12,7 @@ from minicnn.commands.parser import EXIT_INTERRUPTED
 from minicnn.commands.settings import add_settings
 
 if TYPE_CHECKING:
+    from minicnn.training.parallel import Group
     from minicnn.training.run import Run
 
 HELP = "train a network and keep the run in a folder"
@@ -37,36 +38,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from minicnn.interop.tensorboard import TensorBoard
-    from minicnn.report.writing import finish, fit
-    from minicnn.training.config import TrainConfig, load_config, resolve
-    from minicnn.training.pictures import is_path
-    from minicnn.training.progress import ProgressBar
-    from minicnn.training.run import new_run, resumed_run
+    from minicnn.training import parallel
+    from minicnn.training.config import TrainConfig, load_config
 
     names = [field.name for field in dataclasses.fields(TrainConfig)]
-    overrides = {name: getattr(options, name) for name in names}
-    if overrides["model_options"] is not None:
-        overrides["model_options"] = dict(overrides["model_options"])
-    shown = (ProgressBar(), *([TensorBoard()] if options.tensorboard else []))
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if "model_options" in given:
+        given["model_options"] = dict(given["model_options"])
     file = {**_recipe(options), **(load_config(options.config) if options.config else {})}
+    asked = {**file, **given}
+    group = parallel.join(
+        asked.get("parallel", TrainConfig.parallel),
+        asked.get("parallel_timeout", TrainConfig.parallel_timeout),
+    )
+    with parallel.member(group):
+        return _trained(options, file, given, group)
+
+
+def _trained(
+    options: argparse.Namespace, file: dict[str, Any], given: dict[str, Any], group: Group | None
+) -> int:
+    """Train, alone or as a process of a group, and measure what came of it."""
+    from minicnn.interop.tensorboard import TensorBoard
+    from minicnn.report.writing import finish, fit
+    from minicnn.training.config import resolve
+    from minicnn.training.parallel_run import continue_run, start_run
+    from minicnn.training.pictures import is_path
+    from minicnn.training.progress import ProgressBar
+
+    shown: tuple[Any, ...] = ()
+    if group is None or group.rank == 0:
+        shown = (ProgressBar(), *([TensorBoard()] if options.tensorboard else []))
     if options.resume is None:
-        config = resolve(file, overrides)
+        config = resolve(file, given)
         if is_path(config.data):
             print(f"looking through the pictures of {config.data}", flush=True)
-        run = new_run(config, shown)
+        run = start_run(config, shown, group)
     else:
-        given = {name: value for name, value in overrides.items() if value is not None}
-        run = resumed_run(options.resume, {**file, **given}, shown)
-    _announce(run)
+        run = continue_run(options.resume, {**file, **given}, shown, group)
+    _announce(run, group)
     try:
         fit(run)
     except KeyboardInterrupt:
-        print(
-            f"\nminicnn train: interrupted and saved; continue with: "
-            f"minicnn train --resume {run.folder}",
-            file=sys.stderr,
-        )
+        if run.writes:
+            print(
+                f"\nminicnn train: interrupted and saved; continue with: "
+                f"minicnn train --resume {run.folder}",
+                file=sys.stderr,
+            )
         return EXIT_INTERRUPTED
     result, epoch = run.test()
     print(
@@ -78,11 +97,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(run: Run) -> None:
+def _announce(run: Run, group: Group | None) -> None:
+    from minicnn_kernels.threads import get_num_threads
+
     if run.source.pictures is not None:
         print(run.source.pictures.report())
     for note in run.notes:
         print(note)
+    if group is not None:
+        print(
+            f"{group.size} processes, {group.local_size} of them on this host, with "
+            f"{get_num_threads()} CPU threads each; each batch of {run.config.batch_size} divided"
+        )
     position = run.trainer.position
     held_out = len(run.validation.dataset) if run.validation else 0
     print(

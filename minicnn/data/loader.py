@@ -143,6 +143,11 @@ class Loader:
                 f"pass 0 to {len(self)}."
             )
 
+    def bounds(self, index: int) -> tuple[int, int]:
+        """Where batch ``index`` begins and ends in the order of an epoch."""
+        first = index * self.batch_size
+        return first, min(first + self.batch_size, len(self.dataset))
+
     def generator(self, epoch: int, index: int) -> np.random.Generator:
         """The generator of one batch's augmentation."""
         key = np.random.SeedSequence(self.seed, spawn_key=(_AUGMENTATION, epoch, index))
@@ -159,7 +164,7 @@ class Loader:
             yield batch
 
     def _batch(self, order: np.ndarray | None, epoch: int, index: int) -> Batch:
-        span = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        span = slice(*self.bounds(index))
         images, labels = self.dataset[span if order is None else order[span]]
         N = len(labels)
         if self.transform is not None:

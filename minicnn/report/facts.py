@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicnn import nn
+from minicnn.data.loader import BatchDataset
 from minicnn.errors import CheckpointError
 from minicnn.inspect import Summary, summary
 from minicnn.nn import Module
 from minicnn.report import environment
-from minicnn.training.build import create_model, data_source
+from minicnn.training.build import DataSource, create_model
 from minicnn.training.checkpoint import Checkpoint, best_checkpoint, newest_checkpoint
 from minicnn.training.config import TrainConfig, load_config, resolve
 from minicnn.training.evaluation import Evaluation, evaluate_probabilities, probabilities
 from minicnn.training.history import History
+from minicnn.training.pictures import source_of, statistics_of
 from minicnn.training.run import eval_loader, load_model
 from minicnn.training.run_folder import inside
 
@@ -106,7 +108,7 @@ class Answers:
     """What the network says of each test image: ``probabilities`` (N, K) beside the ``labels``."""
 
     classes: list[str]
-    images: np.ndarray
+    images: np.ndarray | _Images
     labels: np.ndarray
     probabilities: np.ndarray
     epoch: int
@@ -134,21 +136,34 @@ def measure(folder: Path, config: TrainConfig, backend: str | None = None) -> An
     ``backend`` computes; by default the one that is selected on the CPU.
     """
     model, checkpoint = load_model(folder, backend)
-    return _measured(model, config, checkpoint.meta["classes"], checkpoint.meta["epoch"])
+    source = source_of(config, statistics_of(checkpoint.meta))
+    return _measured(model, source, config, checkpoint.meta["classes"], checkpoint.meta["epoch"])
 
 
 def measure_now(run: Run, epoch: int) -> Answers:
     """Measure the network of a run as it is now in memory, with the weights of that epoch."""
-    return _measured(run.model, run.config, list(run.classes), epoch)
+    return _measured(run.model, run.source, run.config, list(run.classes), epoch)
 
 
-def _measured(model: Module, config: TrainConfig, classes: list[str], epoch: int) -> Answers:
-    source = data_source(config.data)
+def _measured(
+    model: Module, source: DataSource, config: TrainConfig, classes: list[str], epoch: int
+) -> Answers:
     test = source.load("test", source=config.source)
     started = time.perf_counter()
     found, labels = probabilities(model, eval_loader(test, source, config))
     seconds = time.perf_counter() - started
-    return Answers(list(classes), test.images, labels, found, epoch, seconds)
+    return Answers(list(classes), _Images(test), labels, found, epoch, seconds)
+
+
+class _Images:
+    """The pictures of a data set by number; one is read when it is asked for."""
+
+    def __init__(self, dataset: BatchDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        image: np.ndarray = self.dataset[np.array([number])][0][0]
+        return image
 
 
 def _checkpoint(folder: Path) -> Checkpoint | None:

@@ -81,6 +81,9 @@ def fit(run: Run) -> None:
     ...     (run.folder / "environment.json").exists()
     True
     """
+    if not run.writes:  # one process of several does
+        run.fit()
+        return
     try:
         environment.record(run)
     except Exception as error:
@@ -104,6 +107,8 @@ def finish(run: Run, ending: str = "", epoch: int | None = None) -> Path | None:
 
     Whatever goes wrong here, the training is done and saved: it is told, and not raised. See `fit`.
     """
+    if not run.writes:
+        return None
     try:
         measured = None if epoch is None else measure_now(run, epoch)
         if measured is None:

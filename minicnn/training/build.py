@@ -22,6 +22,25 @@ from minicnn.training.setting_checks import UNIT_SCHEDULES
 _WARMUP_START = 0.1  # the share of the rate at which a warm-up begins (He et al. 2015: .01 of .1)
 
 
+def peak_rate(config: TrainConfig) -> float:
+    """The learning rate for the size of the batch.
+
+    A batch k times as large as the one that the rate was chosen for takes k times the rate, because
+    it makes one step where the other made k (Goyal et al. 2017, section 2.1).
+    """
+    return config.lr * (config.batch_size / config.lr_batch if config.lr_batch else 1.0)
+
+
+def warmup_start(config: TrainConfig) -> float:
+    """The share of the peak at which a warm-up begins: for a rate that was raised, the old rate.
+
+    In the first epochs the weights change too fast for the k steps to be like one (Goyal et al.
+    2017, section 2.2).
+    """
+    raised = peak_rate(config) / config.lr
+    return 1.0 / raised if raised > 1.0 else _WARMUP_START
+
+
 @dataclass(frozen=True)
 class DataSource:
     """A data set that can be trained on: its loader and its pixel statistics in 0..1.
@@ -166,7 +185,7 @@ def make_optimizer(config: TrainConfig, model: Module) -> optim.Optimizer:
         others = [p for p in groups if len(p.shape) <= 1]
         groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
-    common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    common: dict[str, Any] = {"lr": peak_rate(config), "weight_decay": config.weight_decay}
     if config.optimizer == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         return optim.SGD(groups, momentum=config.momentum, nesterov=nesterov, **common)
@@ -189,7 +208,7 @@ def make_schedule(config: TrainConfig, optimizer: optim.Optimizer, batches: int)
     if config.schedule == "onecycle":
         cycle = lr_scheduler.OneCycleLR(
             optimizer,
-            max_lr=config.lr,
+            max_lr=peak_rate(config),
             total_steps=steps,
             pct_start=config.warmup,
             cycle_momentum=False,
@@ -205,7 +224,7 @@ def make_schedule(config: TrainConfig, optimizer: optim.Optimizer, batches: int)
     if config.schedule == "cosine":
         warm = warm or round(config.warmup * steps)
     schedule = _falling(config, optimizer, max(steps - warm, 1))
-    start = _WARMUP_START
+    start = warmup_start(config)
     return (lr_scheduler.WarmUp(schedule, warm, start) if warm else schedule), every
 
 

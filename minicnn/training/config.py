@@ -79,6 +79,9 @@ class TrainConfig:
     batch_size: int = _setting(128, "examples in a step", minimum=1)
     optimizer: str = _setting("sgd", "update rule", choices=("sgd", "adam", "adamw", "rmsprop"))
     lr: float = _setting(0.1, "learning rate; with a schedule, its peak", above=0.0)
+    lr_batch: int = _setting(
+        0, "batch that lr was chosen for; lr grows in proportion with batch_size; 0: not", minimum=0
+    )
     momentum: float = _setting(0.9, "momentum of sgd and rmsprop", minimum=0.0, below=1.0)
     nesterov: bool = _setting(True, "look ahead along the momentum (sgd with momentum)")
     weight_decay: float = _setting(5e-4, "L2 penalty; decoupled with adamw", minimum=0.0)
@@ -120,7 +123,7 @@ class TrainConfig:
     )
     warmup_steps: int = _setting(
         0,
-        "first steps, in which the rate rises from a tenth of lr (schedules that move every step)",
+        "first steps, in which the rate rises from a tenth, or from lr where lr_batch raises it",
         minimum=0,
     )
     step_size: int = _setting(10, "schedule units between two drops of the rate (step)", minimum=1)
@@ -196,6 +199,15 @@ class TrainConfig:
     graph: bool = _setting(False, "run several steps at once as a CUDA graph (on a GPU)")
     graph_steps: int = _setting(8, "steps that a graph holds", minimum=2)
     threads: int = _setting(0, "CPU threads; 0: one for each core", minimum=0)
+    parallel: str = _setting(
+        "auto",
+        "train in all processes that an MPI launcher has started, dividing each batch",
+        choices=("auto", "on", "off"),
+    )
+    parallel_timeout: float = _setting(
+        600.0, "seconds that a process waits for the others before it ends the job", above=0.0
+    )
+    sync_bn: bool = _setting(False, "batch norms use the statistics of all processes' images")
     prefetch: int = _setting(
         2, "batches prepared ahead in the background; 0: none, in the foreground", minimum=0
     )

@@ -11,6 +11,8 @@ from minicnn.autograd import Tensor, no_grad
 from minicnn.nn import Module
 from minicnn.nn._arrays import on_device, to_numpy
 
+ONLY_THE_LOSS = "every layer's output is finite, only the loss is not"
+
 
 def find_nonfinite(model: Module, images: Any) -> str:
     """Say in words where the first non-finite value appears when ``images`` pass the model.
@@ -49,4 +51,4 @@ def find_nonfinite(model: Module, images: Any) -> str:
             buffer[...] = before
         for handle in handles:
             handle.remove()
-    return found[0] if found else "every layer's output is finite, only the loss is not"
+    return found[0] if found else ONLY_THE_LOSS

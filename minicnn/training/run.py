@@ -30,6 +30,7 @@ from minicnn.training.build import (
     make_loss,
     make_optimizer,
     make_schedule,
+    peak_rate,
     total_epochs,
     training_transform,
     used_images,
@@ -65,6 +66,8 @@ class Run:
     batches; otherwise ``batches_fault`` says why the CPU makes them.
     """
 
+    writes = True  # into the folder: of several processes that train together, one does
+
     def __init__(
         self,
         config: TrainConfig,
@@ -77,10 +80,10 @@ class Run:
         apply_machine_settings(config)
         random.seed(config.seed)
         self.notes: list[str] = []
-        self.source = source_of(config, statistics_of(before.meta) if before else None)
+        self.source = self._source(before)
         if before is not None:
             check_unchanged(self.source, config, before.meta)
-        dataset = used_images(self.source.load("train", source=config.source), config)
+        dataset = used_images(self._load("train"), config)
         self.classes = dataset.classes
         self.picture_shape = dataset.image_shape
         self.image_shape = input_shape(dataset.image_shape, config)
@@ -105,9 +108,10 @@ class Run:
 
     def fit(self) -> History:
         """Write the settings down and train to the end."""
-        if self.source.pictures is not None:
-            atomic_write(self.folder / "pictures.txt", self.source.pictures.report(None) + "\n")
-        atomic_write(self.folder / "config.toml", dump(self.config))
+        if self.writes:
+            if self.source.pictures is not None:
+                atomic_write(self.folder / "pictures.txt", self.source.pictures.report(None) + "\n")
+            atomic_write(self.folder / "config.toml", dump(self.config))
         return self.trainer.fit(self.train, self.validation, self.epochs)
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -115,7 +119,7 @@ class Run:
         self.trainer.load_state(checkpoint)
         if self.trainer.scheduler is None:  # a constant rate is the one asked for now
             for group in self.trainer.optimizer.param_groups:
-                group["lr"] = self.config.lr
+                group["lr"] = peak_rate(self.config)
         position = self.trainer.position
         # The epoch's own line has the step of a checkpoint made after its last batch.
         self.trainer.history.truncate(position.step - (1 if position.batch else 0))
@@ -123,14 +127,27 @@ class Run:
     def test(self) -> tuple[Evaluation, int]:
         """Measure the best epoch's weights on the test set; returns that epoch's number too."""
         epoch = self.trainer.position.epoch
-        if (best := best_checkpoint(self.folder)) is not None:
+        if (best := self._best()) is not None:
             self.model.load_state_dict(best.weights)
             epoch = best.meta["epoch"]
-        test = self.source.load("test", source=self.config.source)
+        test = self._load("test")
         result = self.trainer.evaluate(eval_loader(test, self.source, self.config))
         report = {"epoch": epoch, "test_loss": result.loss, "test_accuracy": result.accuracy}
-        atomic_write(self.folder / "result.json", json.dumps(report, indent=2) + "\n")
+        if self.writes:
+            atomic_write(self.folder / "result.json", json.dumps(report, indent=2) + "\n")
         return result, epoch
+
+    def _source(self, before: Checkpoint | None) -> DataSource:
+        return source_of(self.config, statistics_of(before.meta) if before else None)
+
+    def _load(self, part: str) -> ArrayDataset | ImageFolder:
+        return self.source.load(part, source=self.config.source)
+
+    def _best(self) -> Checkpoint | None:
+        return best_checkpoint(self.folder)
+
+    def _assembled(self, *parts: Any, **settings: Any) -> Trainer:
+        return Trainer(*parts, **settings)
 
     def _moved(self, loader: Loader) -> tuple[Loader | DeviceLoader, str | None]:
         """The loader, on a GPU where that is the backend's device, or why it is not there."""
@@ -183,7 +200,7 @@ class Run:
         # The checkpointer is last: it saves what the others have made of the epoch.
         saving = Checkpointer(self.folder, config.checkpoint_seconds, config.keep, meta)
 
-        return Trainer(
+        return self._assembled(
             self.model,
             optimizer,
             loss=make_loss(config, self.model, labels, len(self.classes)),
@@ -214,7 +231,7 @@ def resumed_run(
     """Build the run of an existing folder and continue from its newest good checkpoint."""
     before = resolve(load_config(inside(folder, "config.toml")))
     config = settled(resolve(asdict(before), overrides))
-    _check_resumable(before, config)
+    check_resumable(before, config)
     checkpoint = newest_checkpoint(folder)
     run = Run(config, folder, callbacks, checkpoint)
     if checkpoint is not None:
@@ -312,7 +329,7 @@ def apply_machine_settings(config: TrainConfig) -> None:
     use_backend(config.backend)
 
 
-def _check_resumable(before: TrainConfig, config: TrainConfig) -> None:
+def check_resumable(before: TrainConfig, config: TrainConfig) -> None:
     """Refuse, before anything is written, what would make the rest of a run another run."""
     for name in (
         "data",

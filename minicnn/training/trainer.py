@@ -175,7 +175,7 @@ class Trainer:
         device = self.model.device
         images, labels = on_device(images, device), on_device(labels, device)
         logits, loss = self.forward(images, labels)
-        value, hits = _loss_and_hits(logits, loss, labels)
+        value, hits = loss_and_hits(logits, loss, labels)
         if not math.isfinite(value):
             raise NonFiniteError(self._nonfinite_message(value, images))
         self.update(loss)
@@ -209,6 +209,10 @@ class Trainer:
     def update(self, loss: Tensor) -> None:
         """Backward, clip and change the weights."""
         loss.backward()
+        self.apply_gradients()
+
+    def apply_gradients(self) -> None:
+        """Clip the gradients that are there and change the weights."""
         if self.clip_norm:
             clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
@@ -308,8 +312,8 @@ class Trainer:
         self.position = Position(meta["epoch"], meta["batch"], meta["step"])
 
 
-def _loss_and_hits(logits: Tensor, loss: Tensor, labels: Any) -> tuple[float, int]:
-    """Both as plain numbers; a GPU is waited for once."""
+def loss_and_hits(logits: Tensor, loss: Tensor, labels: Any) -> tuple[float, int]:
+    """Loss and right answers of a batch as plain numbers; a GPU is waited for once."""
     hits = (logits.array.argmax(axis=1) == labels).sum()
     if isinstance(hits, np.generic):
         return loss.item(), int(hits)
