@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,16 +36,14 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> np.ndarr
     if channels not in (1, 3):
         raise DataError(f"{path}: the network takes {channels} channels; pictures have 1 or 3.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                if picture.width * picture.height > _MAX_PIXELS:
-                    raise DataError(
-                        f"{path} is {picture.width}x{picture.height} pixels, more than "
-                        f"{_MAX_PIXELS:,}; scale it down first."
-                    )
-                upright = ImageOps.exif_transpose(picture)
-                fitting = ImageOps.fit(_flat(upright, channels), (width, height))
+        with _quiet_pillow(), Image.open(path) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise DataError(
+                    f"{path} is {picture.width}x{picture.height} pixels, more than "
+                    f"{_MAX_PIXELS:,}; scale it down first."
+                )
+            upright = ImageOps.exif_transpose(picture)
+            fitting = ImageOps.fit(_flat(upright, channels), (width, height))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path.") from None
     except UnidentifiedImageError:
@@ -53,6 +54,34 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> np.ndarr
         raise DataError(f"{path} cannot be read as a picture: {error}.") from error
     pixels = np.asarray(fitting, np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+_lock = threading.Lock()
+_readers = 0
+_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Hide Pillow's warnings, such as those about damaged EXIF data of a picture that it can read.
+
+    The filters of warnings belong to the process, and pictures are read in several threads: the
+    first reader sets them and the last one restores them.
+    """
+    global _readers, _filters
+    with _lock:
+        _readers += 1
+        if _readers == 1:
+            _filters = warnings.catch_warnings()
+            _filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        yield
+    finally:
+        with _lock:
+            _readers -= 1
+            if _readers == 0:
+                _filters.__exit__(None, None, None)
 
 
 def _flat(picture: Image.Image, channels: int) -> Image.Image:
