@@ -31,7 +31,7 @@ from peaks import arithmetic, bandwidth
 from report import machine, markdown_table, write
 from timing import interleaved, spread
 
-from minicnn.cli import Parser
+from minicnn.commands.parser import Parser
 from minicnn.testing.tolerance import CheckError, assert_close
 from minicnn_kernels import registry, threads
 from minicnn_kernels.reference import Kernels

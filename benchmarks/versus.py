@@ -39,7 +39,7 @@ from timing import quartiles
 from versus_page import page, show
 from workers import PeerError, Worker, environment, pythons
 
-from minicnn.cli import Parser
+from minicnn.commands.parser import Parser
 from minicnn.testing.tolerance import tolerance
 from minicnn_kernels import threads
 

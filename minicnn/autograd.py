@@ -39,6 +39,7 @@ class _Thread(threading.local):
     def __init__(self) -> None:
         self.grad_enabled = True
         self.outer_modes: list[bool] = []
+        self.record: Callable[[Op, tuple[Any, ...], Tensor], None] | None = None
 
 
 _thread = _Thread()
@@ -298,6 +299,8 @@ def apply(op: Op, *arguments: Any) -> Tensor:
     k = registry.kernels_for(op.name, arrays)
     check_dtypes(op.name, op.forward, arrays)
     result = Tensor(guarded(op, op.forward, k, *arrays))
+    if _thread.record is not None:
+        _thread.record(op, arguments, result)
     if any(op.needs):
         op.parents = tuple(
             (a.op or a) if needed else None for a, needed in zip(arguments, op.needs, strict=True)

@@ -33,6 +33,7 @@ __all__ = [
     "EmptyMapError",
     "GraphError",
     "MiniCNNError",
+    "MissingPackageError",
     "NonFiniteError",
     "OutOfMemoryError",
     "OutOfRangeError",
@@ -79,3 +80,7 @@ class OutOfRangeError(MiniCNNError, IndexError):
 
 class NonFiniteError(MiniCNNError, ArithmeticError):
     """A loss that became NaN or infinite."""
+
+
+class MissingPackageError(MiniCNNError, ImportError):
+    """A package of an extra that a function needs is not installed."""

@@ -29,7 +29,7 @@ FLOORS = (
     ("minicnn.optim", "minicnn.data", "minicnn.inspect", "minicnn.testing"),
     ("minicnn.training",),
     ("minicnn.interop", "minicnn.plot"),
-    ("minicnn.cli_plot",),
+    ("minicnn.commands",),
     ("minicnn.cli",),
     ("minicnn.__main__",),
 )
@@ -102,7 +102,10 @@ def test_the_parser_sees_imports_of_every_kind(tmp_path):
     ]
 
 
-HEAVY = ("cupy", "numba", "llvmlite", "matplotlib", "torch", "rich", "pooch", "PIL", "safetensors")
+HEAVY = (
+    *("cupy", "numba", "llvmlite", "matplotlib", "torch", "rich", "pooch", "PIL", "safetensors"),
+    *("onnx", "sklearn", "tensorboardX"),
+)
 
 
 def test_importing_minicnn_imports_nothing_heavy():

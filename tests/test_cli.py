@@ -250,3 +250,31 @@ def test_checkpoint_of_another_architecture(capsys, tmp_path, tiny_sample, monke
     sentence = mistake(capsys, "train", "--resume", tmp_path / "runs" / "a")
     for part in ("features.0.weight", "(16, 1, 5, 5)", "(8, 1, 5, 5)", "features.8.weight"):
         assert part in sentence
+
+
+def test_export_and_event_files(capsys, tmp_path, tiny_sample):
+    onnx = pytest.importorskip("onnx", reason='the package onnx is the extra "onnx"')
+    pytest.importorskip("tensorboardX", reason='tensorboardX is the extra "tensorboard"')
+    options = ["--epochs", "1", "--name", "a", "--backend", "numpy", "--tensorboard"]
+    assert main(["train", *options]) == 0
+    capsys.readouterr()
+    run = tmp_path / "runs" / "a"
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    assert main(["export", str(run), "model.onnx"]) == 0
+    assert "model.onnx: notes_cnn, weights of epoch 1" in capsys.readouterr().out
+    texts = {entry.key: entry.value for entry in onnx.load("model.onnx").metadata_props}
+    assert json.loads(texts["classes"])[-1] == "Ankle boot"
+    assert json.loads(texts["mean"]) == data.FASHION_MNIST_MEAN
+    assert "not a run folder" in mistake(capsys, "export", "nowhere", "model.onnx")
+
+
+def test_missing_packages_are_named_with_their_extra(capsys, monkeypatch, tiny_sample):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    options = ["train", "--epochs", "1", "--name", "a", "--backend", "numpy"]
+    assert "pip install 'minicnn[tensorboard]'" in mistake(capsys, *options, "--tensorboard")
+    assert main(options) == 0
+    capsys.readouterr()
+    sentence = mistake(capsys, "export", "runs/a", "model.onnx")
+    assert "needs the package onnx" in sentence
+    assert "pip install 'minicnn[onnx]'" in sentence

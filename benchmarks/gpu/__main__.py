@@ -27,7 +27,7 @@ sys.path.insert(1, str(HERE.parent))  # report.py, timed_networks.py
 sys.path.insert(2, str(HERE.parent / "peers"))  # task.py
 os.environ.setdefault("MINICNN_BACKEND", "numpy")  # on the CPU there is nothing to compile then
 
-from minicnn.cli import Parser  # noqa: E402
+from minicnn.commands.parser import Parser  # noqa: E402
 from minicnn_kernels.precision import allow_tf32  # noqa: E402
 
 STAGES = ("probe", "tests", "kernels", "training")
