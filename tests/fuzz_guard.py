@@ -19,7 +19,7 @@ from typing import Any
 
 from minicnn.errors import MiniCNNError
 
-MEMORY = 64 * 2**20
+MEMORY = 256 * 2**20
 GROWTH = 512 * 2**20
 SECONDS = 20
 LONGEST_MESSAGE = 20_000

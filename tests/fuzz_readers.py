@@ -1,4 +1,4 @@
-"""Every reader of files, and how it is fuzzed: a new reader is one line of `READERS`.
+"""Every reader of files, and how it is fuzzed: a new reader is one line of `ALL_READERS`.
 
 Where a format has a checksum or is compressed, nearly every damaged file fails there and what lies
 behind it is never tested. Such a format has a second line, with a ``frame`` that puts the damaged
@@ -8,6 +8,7 @@ content into a file whose sums are right.
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import json
 import struct
@@ -26,7 +27,7 @@ from minicnn import nn
 from minicnn.data import read_idx, write_idx
 from minicnn.data.picture import read_picture
 from minicnn.errors import MiniCNNError
-from minicnn.interop import read_weights
+from minicnn.interop import export_onnx, import_onnx, read_weights
 from minicnn.interop.torch_writer import pack_torch_zip
 from minicnn.training import packing
 from minicnn.training.checkpoint import best_checkpoint, load_checkpoint, newest_checkpoint
@@ -50,6 +51,7 @@ class Reader:
     check : fails where what was read cannot be what the content says
     frame : makes the file's bytes of the content; without it they are the same
     file : where the file lies, in the folder that ``neighbours`` fills
+    needs : package without which the reader is left out
     """
 
     name: str
@@ -59,6 +61,12 @@ class Reader:
     frame: Callable[[bytes], bytes] = bytes
     file: str = "file"
     neighbours: Callable[[Path], Any] = lambda folder: None
+    needs: str = "minicnn"
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the package is there that the reader needs."""
+        return importlib.util.find_spec(self.needs) is not None
 
     def prepared(self, folder: Path) -> Path:
         """Fill a fresh folder; returns where the damaged file goes."""
@@ -117,6 +125,15 @@ def heads() -> list[bytes]:
 def histories() -> list[bytes]:
     lines = [json.dumps({"kind": "epoch", "step": s, "loss": None, "lr": 0.1}) for s in range(4)]
     return [("\n".join(lines) + "\n").encode(), b'{"step": 1}\n{"st']
+
+
+def onnx_files() -> list[bytes]:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU(), nn.Linear(3, 2))
+    maps = nn.Sequential(nn.Conv2d(3, 2, 2, padding=1), nn.BatchNorm2d(2), nn.ReLU(),
+                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 2))  # fmt: skip
+    return [
+        _written(lambda path, m=model: export_onnx(m, path, (3, 2, 2))) for model in (flat, maps)
+    ]
 
 
 def _written(write: Callable[[Path], Any]) -> bytes:
@@ -213,6 +230,11 @@ def is_picture(value: np.ndarray, content: bytes) -> None:
     assert value.dtype == np.uint8
 
 
+def are_layers(value: nn.Module, content: bytes) -> None:
+    """However many layers there are, they hold no more numbers than the file has bytes for."""
+    assert value.num_parameters() <= len(content)
+
+
 def are_arrays(value: dict[str, np.ndarray], content: bytes) -> None:
     assert all(isinstance(name, str) and isinstance(a, np.ndarray) for name, a in value.items())
     assert all(a.dtype.kind in "fiubc" for a in value.values())
@@ -253,7 +275,7 @@ def in_checkpoint(name: str, title: str) -> Reader:
     )
 
 
-READERS = [
+ALL_READERS = [
     Reader("idx", idx_files, read_idx, same_array),
     Reader("idx.gz", lambda: [gzip.compress(d, mtime=0) for d in idx_files()], read_idx),
     Reader("idx in gzip", idx_files, read_idx, same_array, partial(gzip.compress, mtime=0)),
@@ -280,4 +302,6 @@ READERS = [
         neighbours=a_run,
     ),
     Reader("history", histories, History.read),
+    Reader("onnx", onnx_files, import_onnx, are_layers, needs="onnx"),
 ]
+READERS = [reader for reader in ALL_READERS if reader.is_possible]

@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     _announce(run)
     try:
         run.fit()
+        result, epoch = run.test()
     except KeyboardInterrupt:
         print(
             f"\nminicnn train: interrupted and saved; continue with: "
@@ -63,7 +64,6 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
-    result, epoch = run.test()
     print(
         f"test accuracy {result.accuracy:.4f}, loss {result.loss:.4f} "
         f"({result.confusion.matrix.sum():,} images, weights of epoch {epoch})"

@@ -16,7 +16,12 @@ from minicnn.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-_MAX_PIXELS = 100_000_000  # beyond this a small file is more likely a bomb than a photo
+# Beyond this a small file is more likely a bomb than a photo. Deflate shrinks at most 1,032 times,
+# and a picture of one colour in WebP more; what claims so many pixels a byte is no photo either,
+# unless it is small enough not to matter.
+_MAX_PIXELS = 100_000_000
+_PIXELS_A_BYTE = 10_000
+_HARMLESS_PIXELS = 16_000_000
 
 
 def read_picture(path: Path, channels: int, height: int, width: int) -> np.ndarray:
@@ -37,11 +42,7 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> np.ndarr
         raise DataError(f"{path}: the network takes {channels} channels; pictures have 1 or 3.")
     try:
         with _quiet_pillow(), Image.open(path) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise DataError(
-                    f"{path} is {picture.width}x{picture.height} pixels, more than "
-                    f"{_MAX_PIXELS:,}; scale it down first."
-                )
+            _check_size(path, picture.width, picture.height)
             upright = ImageOps.exif_transpose(picture)
             fitting = ImageOps.fit(_flat(upright, channels), (width, height))
     except FileNotFoundError:
@@ -54,6 +55,20 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> np.ndarr
         raise DataError(f"{path} cannot be read as a picture: {error}.") from error
     pixels = np.asarray(fitting, np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    """Refuse, before it is decoded, a picture that would take too much memory."""
+    pixels, size = width * height, path.stat().st_size
+    if pixels > _MAX_PIXELS:
+        raise DataError(
+            f"{path} is {width}x{height} pixels, more than {_MAX_PIXELS:,}; scale it down first."
+        )
+    if pixels > max(_HARMLESS_PIXELS, size * _PIXELS_A_BYTE):
+        raise DataError(
+            f"{path} claims {width}x{height} pixels in {size:,} bytes, as no photo does; if it is "
+            "one, save it again as PNG or JPEG."
+        )
 
 
 _lock = threading.Lock()
@@ -89,11 +104,18 @@ def _flat(picture: Image.Image, channels: int) -> Image.Image:
     from PIL import Image
 
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        values = np.asarray(picture, np.float64)
-        top = 65535.0 if picture.mode.startswith("I") else max(float(values.max()), 1e-12)
-        picture = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
+        picture = Image.fromarray(_to_bytes(np.asarray(picture)))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = Image.alpha_composite(
             Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture.convert("RGBA")
         )
     return picture.convert("L" if channels == 1 else "RGB")
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """16-bit numbers, whatever type holds them, or floats of any range, as uint8."""
+    if values.dtype.kind == "f":
+        top = max(float(values.max()), 1e-12)
+        return (np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)
+    whole = np.clip(values, 0, 65535).astype(np.uint16)
+    return (whole // 257 + (whole % 257 > 128)).astype(np.uint8)  # to the nearest of 255 steps

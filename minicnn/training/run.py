@@ -40,6 +40,7 @@ from minicnn.training.evaluation import Evaluation
 from minicnn.training.files import atomic_write
 from minicnn.training.history import History
 from minicnn.training.run_folder import fresh_folder, inside
+from minicnn.training.run_lock import only_writer
 from minicnn.training.trainer import Trainer
 from minicnn_kernels import registry
 from minicnn_kernels.registry import use_backend
@@ -77,9 +78,10 @@ class Run:
         self.trainer = self._trainer(callbacks)
 
     def fit(self) -> History:
-        """Write the settings down and train to the end."""
-        atomic_write(self.folder / "config.toml", dump(self.config))
-        return self.trainer.fit(self.train, self.validation, self.epochs)
+        """Write the settings down and train to the end, as the folder's only writer."""
+        with only_writer(self.folder):
+            atomic_write(self.folder / "config.toml", dump(self.config))
+            return self.trainer.fit(self.train, self.validation, self.epochs)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of this run's folder; later lines of the history go."""
@@ -181,9 +183,10 @@ def resumed_run(
     config = resolve(asdict(before), overrides)
     _check_resumable(before, config)
     run = Run(config, folder, callbacks)
-    checkpoint = newest_checkpoint(folder)
-    if checkpoint is not None:
-        run.resume(checkpoint)
+    with only_writer(folder):
+        checkpoint = newest_checkpoint(folder)
+        if checkpoint is not None:
+            run.resume(checkpoint)
     return run
 
 
