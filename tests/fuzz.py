@@ -71,12 +71,18 @@ def main(arguments: list[str] | None = None) -> int:
                 count = fuzz(reader, options.cases, Path(folder), options.seed)
             except Exception as error:
                 failed += 1
-                notes = "\n    ".join(getattr(error, "__notes__", ()))
-                print(f"{reader.name}: MISTAKE: {error!r}\n    {notes}", flush=True)
+                print(f"{reader.name}: MISTAKE", *_notes(error), sep="\n    ", flush=True)
                 continue
         told = ", ".join(f"{number:,} {kind}" for kind, number in count.items())
         print(f"{reader.name}: {told} in {time.perf_counter() - started:.0f} s", flush=True)
     return failed
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What happened, and hypothesis' note of the smallest file; of several mistakes, all."""
+    if isinstance(error, BaseExceptionGroup):
+        return [line for one in error.exceptions for line in _notes(one)]
+    return [repr(error), *getattr(error, "__notes__", ())]
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import minicnn
 from minicnn import models, nn
 from minicnn.models import registry
 from minicnn.models.network import Network
+from minicnn.nn.prediction import predict
 from minicnn.training.config import TrainConfig
-from minicnn.training.evaluation import predict
 from minicnn.training.run import Run, load_model
 
 NAME = "stored_tiny"

@@ -20,12 +20,12 @@ from minicnn.cli import main
 from minicnn.data import fashion_mnist
 from minicnn.errors import CheckpointError
 from minicnn.models import registry
+from minicnn.nn.prediction import predict
 from minicnn.testing import assert_close
 from minicnn.training import build, evaluation, run_lock
 from minicnn.training.checkpoint import load_checkpoint, newest_checkpoint
 from minicnn.training.config import TrainConfig
 from minicnn.training.ensemble import evaluate_runs
-from minicnn.training.evaluation import predict
 from minicnn.training.history import History
 from minicnn.training.run import load_model, new_run, resumed_run
 from minicnn.training.run_lock import LOCK, only_writer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -41,7 +43,7 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> np.ndarr
     if channels not in (1, 3):
         raise DataError(f"{path}: the network takes {channels} channels; pictures have 1 or 3.")
     try:
-        with _quiet_pillow(), Image.open(path) as picture:
+        with _quiet_pillow(), _Sized(path) as file, Image.open(file) as picture:
             _check_size(path, picture.width, picture.height)
             upright = ImageOps.exif_transpose(picture)
             fitting = ImageOps.fit(_flat(upright, channels), (width, height))
@@ -55,6 +57,21 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> np.ndarr
         raise DataError(f"{path} cannot be read as a picture: {error}.") from error
     pixels = np.asarray(fitting, np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+class _Sized(io.BufferedReader):
+    """A file that is never asked for more than it has.
+
+    Pillow reads as many bytes as a header names, and Python takes the memory for them beforehand.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(self._size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

@@ -12,8 +12,9 @@ from minicnn import functional as F
 from minicnn import nn, optim, random
 from minicnn.autograd import Tensor
 from minicnn.errors import BackendError, DeviceError, NonFiniteError, OutOfMemoryError
+from minicnn.nn.prediction import predict
 from minicnn.testing.tolerance import assert_close, to_host
-from minicnn.training.evaluation import evaluate, features, predict, probabilities
+from minicnn.training.evaluation import evaluate, features, probabilities
 from minicnn.training.run import load_model, new_run, resumed_run
 from minicnn_kernels import cupy_probe, registry
 from minicnn_kernels.precision import allow_tf32
