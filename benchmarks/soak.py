@@ -32,7 +32,7 @@ class Soak(Callback):
     """Samples the memory, writes a line a minute, and ends the training when time is up."""
 
     def __init__(self, seconds: float, warm_up: float) -> None:
-        self.started = time.monotonic()
+        self.started: float | None = None
         self.seconds, self.warm_up = seconds, warm_up
         self.samples: list[int] = []
         self.steps = self.runs = 0
@@ -40,8 +40,8 @@ class Soak(Callback):
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
-        return time.monotonic() - self.started
+        """Seconds since the first step, which may have waited for kernels to be compiled."""
+        return 0.0 if self.started is None else time.monotonic() - self.started
 
     @property
     def is_over(self) -> bool:
@@ -50,6 +50,8 @@ class Soak(Callback):
 
     def on_step_end(self, trainer: Any, images: int) -> None:
         self.steps += 1
+        if self.started is None:
+            self.started = time.monotonic()
         if self.is_over:
             raise KeyboardInterrupt
         if self.elapsed - self._sampled_at < SECONDS_BETWEEN_SAMPLES:

@@ -84,7 +84,8 @@ def unpack_weights(function: str, path: Path, data: bytes) -> dict[str, np.ndarr
         return {name: _as_stored(entry) for name, entry in entries}
     except Exception as error:
         raise CheckpointError(
-            f"{function}: {path} is not a whole .safetensors file that NumPy can hold: {error!r}."
+            f"{function}: {path} is not a whole .safetensors file that NumPy can hold: "
+            f"{error!r:.300}."
         ) from error
 
 
@@ -135,7 +136,9 @@ def unpack_arrays(path: Path, data: bytes) -> dict[str, np.ndarray]:
                     name = info.filename.removesuffix(".npy")
                     arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
     except Exception as error:
-        raise CheckpointError(f"load_checkpoint: {path} is not a whole .npz: {error!r}.") from error
+        raise CheckpointError(
+            f"load_checkpoint: {path} is not a whole .npz: {error!r:.300}."
+        ) from error
     return arrays
 
 
@@ -173,7 +176,8 @@ def unpack_head(path: Path, data: bytes) -> dict[str, Any]:
         found = _own_sum(head)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"load_checkpoint: {path} is corrupt: it is not the JSON of a checkpoint ({error!r})."
+            f"load_checkpoint: {path} is corrupt: it is not the JSON of a checkpoint "
+            f"({error!r:.300})."
         ) from error
     if found != stated:
         raise CheckpointError(
