@@ -22,7 +22,7 @@ from minicnn.commands import (
     summary,
     train,
 )
-from minicnn.commands.parser import EXIT_MISTAKE, Parser
+from minicnn.commands.parser import EXIT_INTERRUPTED, EXIT_MISTAKE, Parser
 from minicnn.errors import MiniCNNError
 
 COMMANDS = {
@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in getattr(error, "__notes__", ()):
             print(f"  {note}", file=sys.stderr)
         return EXIT_MISTAKE
+    except KeyboardInterrupt:  # before there is anything to save
+        print(f"\nminicnn {options.command}: interrupted.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

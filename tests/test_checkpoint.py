@@ -661,11 +661,16 @@ def test_a_replacement_killed_between_its_two_renames(tmp_path):
 KILLED_AT_EVERY_CALL = """
 import os, sys
 import numpy as np
-from minicnn.training.checkpoint import newest_checkpoint, prune, save_checkpoint
+from minicnn.training.checkpoint import (
+    best_checkpoint, mark_best, newest_checkpoint, prune, save_checkpoint
+)
+from minicnn.training.history import History
 
 def save(run, step, name):
     weights = {"w": np.full(1000, step, dtype=np.float32)}
+    History(run + "/history.jsonl").append(step=step)
     save_checkpoint(run, name, weights, {"m": np.full(9, step)}, {"step": step})
+    mark_best(run, name)
     prune(run, keep=2)
 
 def kill_at(at):
@@ -679,7 +684,7 @@ def kill_at(at):
                 os._exit(9)
             return call(*args, **kwargs)
         return wrapped
-    for name in ("open", "write", "fsync", "rename", "mkdir", "unlink", "rmdir"):
+    for name in ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
         setattr(os, name, wrap(name, getattr(os, name)))
 
 for name in ("b", "c"):
@@ -699,9 +704,12 @@ for name in ("b", "c"):
         step = newest.meta["step"]
         assert newest.skipped == () and step in (2, 3), (name, at, newest)
         assert (newest.weights["w"] == step).all() and (newest.arrays["m"] == step).all()
+        assert best_checkpoint(run).meta["step"] in (2, 3)
+        history = History(run + "/history.jsonl")
+        assert history.column("step") in ([1, 2], [1, 2, 3]), (name, at, history.records)
         save(run, 4, "d")
         left = sorted(os.listdir(os.path.join(run, "checkpoints")))
-        assert len(left) == 2 and "d" in left, (name, at, left)
+        assert len(left) == 3 and {"best.json", "d"} < set(left), (name, at, left)
     assert code == 0, code
     print(at)
 """

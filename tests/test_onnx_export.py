@@ -19,7 +19,7 @@ REPRESENTATIVE = (
     *("resnet20", "preact_resnet20", "densenet_bc40", "fractalnet", "notes_cnn"),
 )
 ALL = [
-    pytest.param(name, marks=[] if name in REPRESENTATIVE else [pytest.mark.slow])
+    pytest.param(name, marks=[] if name in REPRESENTATIVE else [pytest.mark.sampled(0)])
     for name in models.names()
 ]
 #: of norms: hundreds of residual blocks that each add as much as they get overflow float32

@@ -79,6 +79,7 @@ def _trained(
     _announce(run, group)
     try:
         fit(run)
+        result, epoch = run.test()
     except KeyboardInterrupt:
         if run.writes:
             print(
@@ -87,7 +88,6 @@ def _trained(
                 file=sys.stderr,
             )
         return EXIT_INTERRUPTED
-    result, epoch = run.test()
     print(
         f"test accuracy {result.accuracy:.4f}, loss {result.loss:.4f} "
         f"({result.confusion.matrix.sum():,} images, weights of epoch {epoch})"

@@ -37,6 +37,10 @@ FORMATS = (
     *("PPM", "TIFF", "WEBP", "JPEG2000", "AVIF", "ICO"),
 )
 _PIXELS = 89_478_485  # Pillow's own limit, should a program have switched that off
+# Deflate shrinks at most 1,032 times, and a picture of one colour in WebP more; what claims so many
+# pixels a byte is no photo but a bomb, unless it is small enough not to matter.
+_PIXELS_A_BYTE = 10_000
+_HARMLESS_PIXELS = 16_000_000
 
 
 def read_picture(path: Path, channels: int, height: int, width: int) -> np.ndarray:
@@ -79,7 +83,7 @@ def decode_picture(content: bytes, channels: int, height: int, width: int) -> np
         Image.init()  # finds the decoders; some are left out of some builds of Pillow
         known = [name for name in FORMATS if name in Image.OPEN]
         with _quiet, Image.open(io.BytesIO(content), formats=known) as picture:
-            _check_size(picture)
+            _check_size(picture, len(content))
             picture.draft(None, (2 * max(height, width),) * 2)
             picture.load()
             fitting = ImageOps.fit(_flat(_upright(picture), channels), (width, height))
@@ -131,14 +135,21 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def _check_size(picture: Image.Image) -> None:
+def _check_size(picture: Image.Image, size: int) -> None:
+    """Refuse, before it is decoded, a picture that would take too much memory."""
     from PIL import Image
 
     limit = Image.MAX_IMAGE_PIXELS or _PIXELS
-    if picture.width * picture.height > limit:
+    pixels, shape = picture.width * picture.height, f"{picture.width}x{picture.height}"
+    if pixels > limit:
         raise DataError(
-            f"is {picture.width}x{picture.height} pixels, more than the {limit:,} that are safe "
-            "to decode; scale it down first."
+            f"is {shape} pixels, more than the {limit:,} that are safe to decode; scale it down "
+            "first."
+        )
+    if pixels > max(_HARMLESS_PIXELS, size * _PIXELS_A_BYTE):
+        raise DataError(
+            f"claims {shape} pixels in {size:,} bytes, as no photo does; if it is one, save it "
+            "again as PNG or JPEG."
         )
 
 
@@ -157,11 +168,19 @@ def _flat(picture: Image.Image, channels: int) -> Image.Image:
     from PIL import Image
 
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(picture, np.float64), posinf=0.0, neginf=0.0)
-        top = 65535.0 if picture.mode.startswith("I") else max(float(values.max()), 1e-12)
-        picture = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
+        picture = Image.fromarray(_to_bytes(np.asarray(picture)))
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         picture = Image.alpha_composite(
             Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture.convert("RGBA")
         )
     return picture.convert("L" if channels == 1 else "RGB")
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """16-bit numbers, whatever type holds them, or floats of any range, as uint8."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+        top = max(float(values.max()), 1e-12)
+        return (np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)
+    whole = np.clip(values, 0, 65535).astype(np.uint16)
+    return (whole // 257 + (whole % 257 > 128)).astype(np.uint8)  # to the nearest of 255 steps

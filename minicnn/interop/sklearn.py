@@ -20,9 +20,9 @@ import numpy as np
 from minicnn import nn, optim, random
 from minicnn.errors import ArgumentError, MissingPackageError
 from minicnn.nn import Module
+from minicnn.nn.prediction import predict
 from minicnn.training.build import create_model
 from minicnn.training.callbacks import Callback, EarlyStopping
-from minicnn.training.evaluation import predict
 from minicnn.training.trainer import Trainer
 from minicnn_kernels.registry import use_backend
 

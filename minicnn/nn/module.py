@@ -84,6 +84,20 @@ class Module(Attributes):
         finally:
             running.stack.pop()
 
+    def predict(self, images: Any, batch_size: int = 32) -> np.ndarray:
+        """Return class probabilities (N, K) for images (N, C, H, W), computed in eval mode.
+
+        Safe in several threads; the mode stays as it is, and an image's result does not depend on
+        the others: see `minicnn.nn.prediction`.
+
+        >>> from minicnn import nn
+        >>> nn.Sequential(nn.Flatten(), nn.Dropout()).predict(np.zeros((3, 1, 1, 2), np.float32))[0]
+        array([0.5, 0.5], dtype=float32)
+        """
+        from minicnn.nn.prediction import predict  # it stands on modules itself
+
+        return predict(self, images, batch_size)
+
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, args)`` before every forward.
 

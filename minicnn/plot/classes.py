@@ -179,7 +179,7 @@ def mistakes(
     if guesses is None or sure is None:
         raise ShapeError(
             f"plot.mistakes: probabilities has shape {numbers(probabilities).shape}; pass (N, K), "
-            "such as minicnn.training.evaluation.predict returns."
+            "such as Module.predict returns."
         )
     wrong = np.flatnonzero(guesses != truth)
     if not wrong.size:

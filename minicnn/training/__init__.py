@@ -1,10 +1,10 @@
 """Training and evaluation: the loop, runs in folders, recipes of the papers, ensembles."""
 
+from minicnn.nn.prediction import predict
 from minicnn.training.evaluation import (
     evaluate,
     evaluate_probabilities,
     features,
-    predict,
     probabilities,
 )
 

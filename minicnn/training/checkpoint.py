@@ -335,7 +335,8 @@ def _best_name(run_folder: PathLike) -> str | None:
         _check_name("best_checkpoint", name)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"best_checkpoint: {path} is corrupt ({error!r}); remove it, or mark the best again."
+            f"best_checkpoint: {path} is corrupt ({error!r:.300}); remove it, or mark the best "
+            "again."
         ) from error
     return name
 

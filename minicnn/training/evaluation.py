@@ -60,23 +60,6 @@ def evaluate(
     return Evaluation(mean_loss.value, float(confusion.accuracy), top5_error, confusion)
 
 
-def predict(model: Module, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Return class probabilities (N, K) for prepared images (N, C, H, W), in eval mode.
-
-    >>> from minicnn import nn
-    >>> predict(nn.Identity(), np.zeros((2, 4), np.float32))
-    array([[0.25, 0.25, 0.25, 0.25],
-           [0.25, 0.25, 0.25, 0.25]], dtype=float32)
-    """
-    parts = []
-    with evaluating(model), no_grad():
-        for start in range(0, len(images), batch_size):
-            batch = on_device(images[start : start + batch_size], model.device)
-            logits = model(Tensor(batch))
-            parts.append(F.softmax(logits, 1).numpy())
-    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
-
-
 def probabilities(
     model: Module, batches: Iterable[tuple[Any, Any]], crop_size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,8 @@ from minicnn.training.packing import plain
 
 __all__ = ["History"]
 
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+
 
 class History:
     """The records of a run, in memory and, if a path is given, in a file.
@@ -161,8 +163,7 @@ def _append_line(path: Path, line: bytes) -> None:
     """Append a line, or none of it: a disk that fills half-way must not leave a torn line."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        file = os.open(path, flags, 0o666)  # less what the user's umask takes away
+        file = os.open(path, FLAGS, 0o666)  # less what the user's umask takes away
         try:
             size = os.fstat(file).st_size
             try:

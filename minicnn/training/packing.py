@@ -13,7 +13,7 @@ import math
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -84,7 +84,8 @@ def unpack_weights(function: str, path: Path, data: bytes) -> dict[str, np.ndarr
         return {name: _as_stored(entry) for name, entry in entries}
     except Exception as error:
         raise CheckpointError(
-            f"{function}: {path} is not a whole .safetensors file that NumPy can hold: {error!r}."
+            f"{function}: {path} is not a whole .safetensors file that NumPy can hold: "
+            f"{error!r:.300}."
         ) from error
 
 
@@ -128,12 +129,16 @@ def unpack_arrays(path: Path, data: bytes) -> dict[str, np.ndarray]:
     arrays = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _check_sizes(archive, len(data))
             for info in archive.infolist():
                 with archive.open(info) as member:
+                    _check_header(member, info)
                     name = info.filename.removesuffix(".npy")
                     arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
     except Exception as error:
-        raise CheckpointError(f"load_checkpoint: {path} is not a whole .npz: {error!r}.") from error
+        raise CheckpointError(
+            f"load_checkpoint: {path} is not a whole .npz: {error!r:.300}."
+        ) from error
     return arrays
 
 
@@ -171,7 +176,8 @@ def unpack_head(path: Path, data: bytes) -> dict[str, Any]:
         found = _own_sum(head)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"load_checkpoint: {path} is corrupt: it is not the JSON of a checkpoint ({error!r})."
+            f"load_checkpoint: {path} is corrupt: it is not the JSON of a checkpoint "
+            f"({error!r:.300})."
         ) from error
     if found != stated:
         raise CheckpointError(
@@ -240,6 +246,26 @@ def _as_stored(entry: Mapping[str, Any]) -> np.ndarray:
     return (bfloat16_to_float32(array) if entry["dtype"] == "BF16" else array).reshape(
         entry["shape"]
     )
+
+
+def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive that asks for more memory than it has bytes: a decompression bomb."""
+    entries = archive.infolist()
+    if packed := [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED]:
+        raise ValueError(f"{packed[0]!r:.200} is compressed, which minicnn does not write")
+    if (claimed := sum(entry.file_size for entry in entries)) > size:
+        raise ValueError(f"its arrays claim {claimed:,} bytes, and the file has {size:,}")
+
+
+def _check_header(member: IO[bytes], info: zipfile.ZipInfo) -> None:
+    """Refuse a header that asks for another number of bytes than follow it; back to the start."""
+    file = np.lib.format
+    old = file.read_magic(member)[0] == 1
+    shape, _, dtype = (file.read_array_header_1_0 if old else file.read_array_header_2_0)(member)
+    claimed, found = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
+    if claimed != found and not dtype.hasobject:  # NumPy refuses objects itself
+        raise ValueError(f"{info.filename!r:.200} declares {claimed:,} bytes and holds {found:,}")
+    member.seek(0)
 
 
 def _is_head(head: dict[str, Any]) -> bool:

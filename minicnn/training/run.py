@@ -13,6 +13,7 @@ runs/notes_cnn-20260102-150405/
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +49,7 @@ from minicnn.training.pictures import (
     statistics_of,
 )
 from minicnn.training.run_folder import fresh_folder, inside
+from minicnn.training.run_lock import only_writer
 from minicnn.training.trainer import Trainer
 from minicnn.training.transfer import freeze, transfer
 from minicnn_kernels import registry
@@ -107,12 +109,16 @@ class Run:
         return model.to(registry.load(config.backend).device)
 
     def fit(self) -> History:
-        """Write the settings down and train to the end."""
-        if self.writes:
-            if self.source.pictures is not None:
-                atomic_write(self.folder / "pictures.txt", self.source.pictures.report(None) + "\n")
-            atomic_write(self.folder / "config.toml", dump(self.config))
-        return self.trainer.fit(self.train, self.validation, self.epochs)
+        """Write the settings down and train to the end, as the folder's only writer."""
+        with only_writer(self.folder) if self.writes else nullcontext():
+            if self.writes:
+                self._write_settings()
+            return self.trainer.fit(self.train, self.validation, self.epochs)
+
+    def _write_settings(self) -> None:
+        if self.source.pictures is not None:
+            atomic_write(self.folder / "pictures.txt", self.source.pictures.report(None) + "\n")
+        atomic_write(self.folder / "config.toml", dump(self.config))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of this run's folder; later lines of the history go."""
@@ -232,10 +238,11 @@ def resumed_run(
     before = resolve(load_config(inside(folder, "config.toml")))
     config = settled(resolve(asdict(before), overrides))
     check_resumable(before, config)
-    checkpoint = newest_checkpoint(folder)
-    run = Run(config, folder, callbacks, checkpoint)
-    if checkpoint is not None:
-        run.resume(checkpoint)
+    with only_writer(folder):
+        checkpoint = newest_checkpoint(folder)
+        run = Run(config, folder, callbacks, checkpoint)
+        if checkpoint is not None:
+            run.resume(checkpoint)
     return run
 
 

@@ -112,8 +112,8 @@ class Trainer:
     def fit(self, train: Batches, validation: Batches | None = None, epochs: int = 10) -> History:
         """Train until ``epochs`` epochs are done, those before a resume included.
 
-        Ctrl-C ends the step that is running, lets the callbacks save, and raises
-        KeyboardInterrupt. Raises `NonFiniteError` when the loss is no longer a number.
+        Ctrl-C ends the running step, or batch of the validation, lets the callbacks save, and
+        raises KeyboardInterrupt. Raises `NonFiniteError` when the loss is no longer a number.
         """
         self.epochs, self.batches = epochs, len(train)
         if self.graph_steps:
@@ -123,6 +123,7 @@ class Trainer:
             try:
                 while self.position.epoch < epochs and not self.should_stop:
                     self._run_epoch(train, validation, interrupted)
+                _stop_if(interrupted)
             except KeyboardInterrupt:
                 self._tell("on_interrupt")
                 raise
@@ -148,8 +149,7 @@ class Trainer:
                     self._replay(group)
                 else:
                     self._run_step(*group[0])
-                if interrupted.is_set():
-                    raise KeyboardInterrupt
+                _stop_if(interrupted)
         seconds = time.perf_counter() - started
         images_seen = (self.position.batch - done) * train.batch_size
         record: dict[str, Any] = {
@@ -160,7 +160,7 @@ class Trainer:
             **{name: mean.value for name, mean in self.running.items()},
         }
         if validation is not None:
-            result = self.evaluate(validation)
+            result = evaluate(self.model, _until(interrupted, validation), self.loss)
             record |= {"val_loss": result.loss, "val_accuracy": result.accuracy}
         record |= {"seconds": seconds, "images_per_second": images_seen / max(seconds, 1e-9)}
         self._finish_epoch(record)
@@ -346,6 +346,19 @@ def _with_arrays(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 _ARRAY = "$array"  # marks the place of an array in plain data
+
+
+def _stop_if(interrupted: threading.Event) -> None:
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+def _until(interrupted: threading.Event, batches: Batches) -> Iterator[tuple[Any, Any]]:
+    """The batches, unless Ctrl-C comes: a resume begins the validation anew."""
+    for batch in batches:
+        _stop_if(interrupted)
+        yield batch
+    _stop_if(interrupted)
 
 
 @contextmanager

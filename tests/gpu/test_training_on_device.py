@@ -14,9 +14,10 @@ from minicnn import nn, optim, random
 from minicnn.autograd import Tensor
 from minicnn.data import DeviceLoader
 from minicnn.errors import BackendError, DeviceError, NonFiniteError, OutOfMemoryError
+from minicnn.nn.prediction import predict
 from minicnn.testing.tolerance import assert_close, to_host
 from minicnn.training.config import TrainConfig
-from minicnn.training.evaluation import evaluate, features, predict, probabilities
+from minicnn.training.evaluation import evaluate, features, probabilities
 from minicnn.training.run import load_model, new_run, resumed_run
 from minicnn_kernels import cupy_probe, registry
 from minicnn_kernels.precision import allow_tf32
