@@ -166,6 +166,7 @@ def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):
         for name, key in COUNTERS.items():
             session.config.workeroutput[name] = session.config.stash.get(key, 0)
+        session.config.workeroutput["on the stand-in"] = session.config.stash.get(RAN_ON_CPU, [])
 
 
 class SeveralProcesses:
@@ -176,6 +177,8 @@ class SeveralProcesses:
         for name, key in COUNTERS.items():
             counted = getattr(node, "workeroutput", {}).get(name, 0)
             node.config.stash[key] = node.config.stash.get(key, 0) + counted
+        ran = getattr(node, "workeroutput", {}).get("on the stand-in", [])
+        node.config.stash.setdefault(RAN_ON_CPU, []).extend(ran)
 
 
 def pytest_configure(config):

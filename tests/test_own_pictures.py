@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from image_files import JUNK, drawn, write_junk, write_shapes
 
+import minicnn
 from minicnn import models, nn, save_weights
 from minicnn.cli import main
 from minicnn.data import ImageFolder, RandomResizedCrop
@@ -28,6 +29,13 @@ def shapes(tmp_path_factory):
     write_shapes(root, 48)
     write_junk(root / "disc")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _numpy_kernels():
+    """A run selects its kernel set for the process."""
+    with minicnn.use_backend("numpy"):
+        yield
 
 
 @pytest.fixture

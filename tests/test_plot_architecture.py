@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason='pictures need the extra "plot"')
 
+import minicnn
 from minicnn import inspect, models, nn, plot
 from minicnn.cli import main
 from minicnn.plot.layout import TITLE, Line, Point, text_width
@@ -244,6 +245,8 @@ def test_other_presets_and_sizes():
 @pytest.fixture
 def _in_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    with minicnn.use_backend("numpy"):  # a run selects its kernel set for the process
+        yield
 
 
 @pytest.mark.usefixtures("_in_folder")
