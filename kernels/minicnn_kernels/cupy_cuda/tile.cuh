@@ -32,6 +32,7 @@ static_assert(DEPTH % 8 == 0, "a group multiplies 8 at a time");
 // Where row r (of A; column of B), depth k of an operand lies within its stage.
 template <int ROWS, bool BY_ROWS>
 struct Operand {
+    static constexpr bool IS_BY_ROWS = BY_ROWS;
     static constexpr int STRIDE = BY_ROWS ? BK + 4 : ROWS + 8;
     static constexpr int SIZE = BY_ROWS ? ROWS * STRIDE : BK * STRIDE;
     __device__ static int at(int r, int k) { return BY_ROWS ? r * STRIDE + k : k * STRIDE + r; }
@@ -67,8 +68,12 @@ struct Tile {
     __device__ int row(int e) const { return top + e / (WIDE * 4) * 16 + g + e % 4 / 2 * 8; }
     __device__ int column(int e) const { return left + e / 4 % WIDE * 8 + 2 * t + e % 2; }
 
+    // The addresses of a large tile of two operands by rows would spill from an unrolled loop.
+    static constexpr bool CROWDED = COUNT >= 64 && OperandA::IS_BY_ROWS && OperandB::IS_BY_ROWS;
+    static constexpr int UNROLLED = CROWDED ? 1 : DEPTH / 8;
+
     __device__ __forceinline__ void multiply(const float* a, const float* b) {
-#pragma unroll
+#pragma unroll UNROLLED
         for (int step = 0; step < DEPTH; step += 8) {
             const int k = begin + step + t;
             unsigned as[HIGH][4], bs[WIDE][2];
