@@ -66,6 +66,9 @@ def test_from_a_folder_to_a_classifier(home, shapes, capsys):
     assert main(["train", "--config", "app.toml", "--epochs", "24"]) == 0
     out = capsys.readouterr().out
     assert "shapes: 144 pictures of 3 classes (bar 48, cross 48, disc 48)" in out
+    assert "report: " in out
+    page = (home / "kept" / "shapes" / "report.html").read_text()
+    assert all(f">{name}<" in page for name in ("bar", "cross", "disc"))
     assert f"{len(JUNK)} skipped:" in out
     assert "  disc/empty.jpg: empty, it has no bytes" in out
     run = home / "kept" / "shapes"
