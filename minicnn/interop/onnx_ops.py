@@ -55,7 +55,7 @@ def _plain(kind: str) -> Writer:
 
 
 def _power(g: GraphWriter, s: Step) -> None:
-    exponent = s.op.exponent  # type: ignore[attr-defined]
+    exponent = s.op.exponent
     if exponent == 0.5:
         g.node(s, "Sqrt", [s.inputs[0]])
     else:
@@ -63,12 +63,12 @@ def _power(g: GraphWriter, s: Step) -> None:
 
 
 def _leaky_relu(g: GraphWriter, s: Step) -> None:
-    g.node(s, "LeakyRelu", [s.inputs[0]], alpha=s.op.negative_slope)  # type: ignore[attr-defined]
+    g.node(s, "LeakyRelu", [s.inputs[0]], alpha=s.op.negative_slope)
 
 
 def _along_axis(kind: str) -> Writer:
     """Softmax, LogSoftmax, Concat: all arguments, along one axis."""
-    return lambda g, s: g.node(s, kind, list(s.inputs), axis=s.op.axis)  # type: ignore[attr-defined]
+    return lambda g, s: g.node(s, kind, list(s.inputs), axis=s.op.axis)
 
 
 # -- layers with weights
@@ -176,7 +176,7 @@ def _reshape(g: GraphWriter, s: Step) -> None:
 
 
 def _permute(g: GraphWriter, s: Step) -> None:
-    g.node(s, "Transpose", [s.inputs[0]], perm=list(s.op.dims))  # type: ignore[attr-defined]
+    g.node(s, "Transpose", [s.inputs[0]], perm=list(s.op.dims))
 
 
 def _pad(g: GraphWriter, s: Step) -> None:
@@ -217,7 +217,7 @@ def _getitem(g: GraphWriter, s: Step) -> None:
 
 
 def _without_ellipsis(s: Step, x: Any) -> list[Any]:
-    index = list(s.op.index)  # type: ignore[attr-defined]
+    index = list(s.op.index)
     if any(part is Ellipsis for part in index):
         at = next(i for i, part in enumerate(index) if part is Ellipsis)
         missing = len(x.shape) - sum(p is not None and p is not Ellipsis for p in index)
@@ -245,7 +245,7 @@ def _axes(s: Step) -> list[int]:
 
 
 def _sum(g: GraphWriter, s: Step) -> None:
-    keep = int(s.op.keepdim)  # type: ignore[attr-defined]
+    keep = int(s.op.keepdim)
     g.node(s, "ReduceSum", [s.inputs[0], g.ints(s, "axes", _axes(s))], keepdims=keep)
 
 
@@ -253,7 +253,7 @@ def _reduced(kind: str, of_maps: str) -> Writer:
     """Mean and maximum; over whole maps they are the operator of global pooling."""
 
     def write(g: GraphWriter, s: Step) -> None:
-        keep = s.op.keepdim  # type: ignore[attr-defined]
+        keep = s.op.keepdim
         if _axes(s) == [2, 3] and len(s.inputs[0].shape) == 4:
             y = g.node(s, of_maps, [s.inputs[0]], last=keep)
             if not keep:

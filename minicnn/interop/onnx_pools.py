@@ -89,7 +89,7 @@ def _bin_maxima(g: GraphWriter, s: Step, x: str, axis: int, bins: list[slice], l
 
 
 def _max_pool(g: GraphWriter, s: Step, x: Any, last: bool) -> str:
-    window: Window2d = s.op.window  # type: ignore[attr-defined]
+    window: Window2d = s.op.window
     dilations = {"dilations": [window.dh, window.dw]} if (window.dh, window.dw) != (1, 1) else {}
     return g.node(s, "MaxPool", [x], last, **_shape(window), **dilations)
 
@@ -124,7 +124,7 @@ def _size(s: Step) -> tuple[int, int]:
 
 
 def _bins(s: Step) -> tuple[int, int]:
-    return s.op.output_size  # type: ignore[attr-defined]
+    return s.op.output_size
 
 
 def _shares(length: int, bins: int) -> np.ndarray:

@@ -56,7 +56,7 @@ class Constant:
 class Step:
     """One op: its arguments are each a `Value`, a `Constant`, a number or None."""
 
-    op: Op
+    op: Any  # an Op; the table of ops knows which, and so which settings it has
     inputs: tuple[Any, ...]
     output: Value
     layer: str  # path of the module whose forward applied it
