@@ -141,17 +141,27 @@ def test_resume_is_bit_for_bit(tmp_path, optimizer, crash):
         assert history.column(name) == expected.column(name), name
 
 
-def test_interrupt_finishes_the_step_saves_and_resumes(tmp_path):
-    class PressCtrlC(Callback):
-        def on_step_end(self, trainer, images):
-            if trainer.position.step == 7:
-                os.kill(os.getpid(), signal.SIGINT)
+class Signals(Callback):
+    """Sends signals to the own process after a step."""
 
-    trainer, train, validation = make_trainer(tmp_path, callbacks=[PressCtrlC()])
-    before = signal.getsignal(signal.SIGINT)
+    def __init__(self, step, *numbers):
+        self.step, self.numbers = step, numbers
+
+    def on_step_end(self, trainer, images):
+        if trainer.position.step == self.step:
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    "numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM]]
+)
+def test_interrupt_finishes_the_step_saves_and_resumes(tmp_path, numbers):
+    trainer, train, validation = make_trainer(tmp_path, callbacks=[Signals(7, *numbers)])
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(train, validation, epochs=3)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     checkpoint = newest_checkpoint(tmp_path)
     assert (checkpoint.meta["step"], checkpoint.meta["batch"]) == (7, 1)
     resumed, train, validation = make_trainer(tmp_path)
@@ -160,6 +170,31 @@ def test_interrupt_finishes_the_step_saves_and_resumes(tmp_path):
     undisturbed, train, validation = make_trainer()
     undisturbed.fit(train, validation, epochs=3)
     assert_same_state(undisturbed, resumed)
+
+
+def test_the_second_ctrl_c_strikes_at_once():
+    passed = []
+
+    class Later(Callback):
+        def on_step_end(self, trainer, images):
+            passed.append(trainer.position.step)
+
+    signals = Signals(3, signal.SIGINT, signal.SIGINT)
+    trainer, train, validation = make_trainer(callbacks=[signals, Later()])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(train, validation, epochs=3)
+    assert passed == [1, 2]
+
+
+def test_a_program_keeps_its_own_handler_of_sigterm():
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        trainer, train, validation = make_trainer(callbacks=[Signals(2, signal.SIGTERM)])
+        trainer.fit(train, validation, epochs=1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
 
 
 def test_initial_state_is_saved_before_the_first_step(tmp_path):

@@ -25,10 +25,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -94,7 +92,7 @@ class ParallelTrainer(Trainer):
         self._agreed = threading.Event()
 
     def fit(self, train: Any, validation: Any = None, epochs: int = 10) -> History:
-        """As `Trainer.fit`, with the loaders of whole batches; SIGTERM is taken for Ctrl-C."""
+        """As `Trainer.fit`, with the loaders of whole batches."""
         self._shares = self._own_part(train)
         if train.batch_size < self.group.size:
             raise ArgumentError(
@@ -102,8 +100,7 @@ class ParallelTrainer(Trainer):
                 f"processes, {self.group.size}; use a larger batch or fewer processes."
             )
         self.model.load_state_dict(self.group.broadcast(self.model.state_dict(), "the weights"))
-        with _terminated_as_interrupted():
-            return super().fit(self._shares, validation, epochs)
+        return super().fit(self._shares, validation, epochs)
 
     def evaluate(self, loader: Any) -> Evaluation:
         """Measure the model on a data set that all processes share; all get the same result."""
@@ -241,19 +238,6 @@ def _combined(group: Group, part: Evaluation) -> Evaluation:
         None if part.top5_error is None else float(means[1]),
         confusion,
     )
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Save and end on SIGTERM, which Slurm sends before the time is over, as on Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def deciding(callbacks: Sequence[Any], kinds: tuple[type, ...]) -> list[Any]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +27,7 @@ from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.evaluation import Evaluation, Loss, evaluate
 from minicnn.training.graphed import GraphedSteps
 from minicnn.training.history import History
+from minicnn.training.interrupts import deferred_interrupts, stop_if, until
 from minicnn.training.metrics import RunningMean
 from minicnn.training.nonfinite import find_nonfinite
 from minicnn_kernels import registry
@@ -112,18 +111,19 @@ class Trainer:
     def fit(self, train: Batches, validation: Batches | None = None, epochs: int = 10) -> History:
         """Train until ``epochs`` epochs are done, those before a resume included.
 
-        Ctrl-C ends the running step, or batch of the validation, lets the callbacks save, and
-        raises KeyboardInterrupt. Raises `NonFiniteError` when the loss is no longer a number.
+        Ctrl-C, or SIGTERM, ends the running step, or batch of the validation, lets the callbacks
+        save, and raises KeyboardInterrupt. Raises `NonFiniteError` when the loss is no longer a
+        number.
         """
         self.epochs, self.batches = epochs, len(train)
         if self.graph_steps:
             self.graphed = GraphedSteps(self, self.graph_steps)
-        with _deferred_interrupt() as interrupted:
+        with deferred_interrupts() as interrupted:
             self._tell("on_fit_begin")
             try:
                 while self.position.epoch < epochs and not self.should_stop:
                     self._run_epoch(train, validation, interrupted)
-                _stop_if(interrupted)
+                stop_if(interrupted)
             except KeyboardInterrupt:
                 self._tell("on_interrupt")
                 raise
@@ -149,7 +149,7 @@ class Trainer:
                     self._replay(group)
                 else:
                     self._run_step(*group[0])
-                _stop_if(interrupted)
+                stop_if(interrupted)
         seconds = time.perf_counter() - started
         images_seen = (self.position.batch - done) * train.batch_size
         record: dict[str, Any] = {
@@ -160,7 +160,7 @@ class Trainer:
             **{name: mean.value for name, mean in self.running.items()},
         }
         if validation is not None:
-            result = evaluate(self.model, _until(interrupted, validation), self.loss)
+            result = evaluate(self.model, until(interrupted, validation), self.loss)
             record |= {"val_loss": result.loss, "val_accuracy": result.accuracy}
         record |= {"seconds": seconds, "images_per_second": images_seen / max(seconds, 1e-9)}
         self._finish_epoch(record)
@@ -346,37 +346,3 @@ def _with_arrays(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 _ARRAY = "$array"  # marks the place of an array in plain data
-
-
-def _stop_if(interrupted: threading.Event) -> None:
-    if interrupted.is_set():
-        raise KeyboardInterrupt
-
-
-def _until(interrupted: threading.Event, batches: Batches) -> Iterator[tuple[Any, Any]]:
-    """The batches, unless Ctrl-C comes: a resume begins the validation anew."""
-    for batch in batches:
-        _stop_if(interrupted)
-        yield batch
-    _stop_if(interrupted)
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event, so that no step is cut in half; the second one strikes at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: Any) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
