@@ -87,6 +87,40 @@ def test_an_archives_one_folder_of_folders_is_opened(tmp_path):
     assert [entry.path for entry in dataset.skipped] == ["readme[1].txt"]
 
 
+def test_a_folder_that_is_divided_already(tmp_path):
+    write_shapes(tmp_path / "all" / "train", 4)
+    write_shapes(tmp_path / "all" / "valid", 2, ("disc", "bar"))
+    (tmp_path / "all" / "test").mkdir()
+    (tmp_path / "all" / "test" / "1.jpg").write_text("of no class")
+    dataset = ImageFolder(tmp_path, size=16)  # one folder within it, which is opened
+    assert dataset.classes == ("bar", "cross", "disc")
+    assert {name: len(part) for name, part in dataset.parts.items()} == {
+        "train": 12, "validation": 4,
+    }  # fmt: skip
+    assert dataset.parts["validation"].class_counts().tolist() == [2, 0, 2]
+    assert [str(entry) for entry in dataset.skipped] == [
+        "all/test: has no folders of classes in it"
+    ]
+    assert dataset.report().splitlines()[:3] == [
+        f"{tmp_path.name}: 16 pictures of 3 classes (bar 6, cross 4, disc 6)",
+        "train 12, validation 4",
+        "1 skipped:",
+    ]
+    first = next((tmp_path / "all" / "train" / "bar").iterdir())
+    shutil.copy(first, tmp_path / "all" / "valid" / "disc")
+    again = ImageFolder(tmp_path, size=16)
+    assert "pictures of validation that are in train too, byte for byte: 1" in again.report()
+    assert again.fingerprint() != dataset.fingerprint()
+    assert ImageFolder(tmp_path / "all" / "train", size=16).parts == {}
+    (tmp_path / "all" / "val").mkdir()
+    with pytest.raises(DataError, match="test, train, val, valid, two for one part"):
+        ImageFolder(tmp_path)
+    (tmp_path / "all" / "val").rmdir()
+    (tmp_path / "all" / "valid" / "cat").mkdir()
+    with pytest.raises(DataError, match="no picture of cat to train on"):
+        ImageFolder(tmp_path)
+
+
 def test_clear_errors(tmp_path, shapes):
     with pytest.raises(DataError, match="does not exist"):
         ImageFolder(tmp_path / "gone")

@@ -160,6 +160,26 @@ def test_the_parts_do_not_share_pictures(home, shapes):
     assert [len(p) for p in paths] == [103, 12, 29]
 
 
+def test_a_folder_that_is_divided_stays_so(home):
+    for part, count in {"train": 8, "Val": 2, "test": 4}.items():
+        write_shapes(home / "divided" / part, count)
+    run = new_run(settings(home / "divided", name="divided"))
+    parts = [run.train.dataset, run.validation.dataset, run.source.load("test")]
+    for dataset, part, count in zip(parts, ("train", "Val", "test"), (8, 2, 4), strict=True):
+        assert dataset.class_counts().tolist() == [count] * 3
+        assert all(f"/{part}/" in path for path, _ in dataset.samples)
+    before = run.source.pictures.fingerprint()
+    picture = home / "divided" / "test" / "bar" / "003.bmp"
+    picture.rename(home / "divided" / "train" / "bar" / "moved.bmp")
+    assert ImageFolder(home / "divided", size=28).fingerprint() != before
+    shutil.rmtree(home / "divided" / "test")
+    shutil.rmtree(home / "divided" / "Val")
+    shutil.copytree(home / "divided" / "train", home / "divided" / "test")
+    run = new_run(settings(home / "divided", name="two"))
+    assert len(run.source.load("test")) == 25
+    assert len(run.train.dataset) + len(run.validation.dataset) == 25
+
+
 def test_an_archive_trains_as_its_folder(home, shapes, monkeypatch):
     import pooch
 

@@ -4,6 +4,9 @@ A folder that people filled holds more than pictures: thumbnails of the system, 
 and broken downloads, a text called photo.jpg, a folder in a folder. None of them may end a
 training, and none may vanish without a word: each gets a sentence.
 
+Some folders are divided already: ``train``, ``test`` and ``val``, each with the folders of the
+classes in it. Those names are nobody's classes, so the division is taken as it was given.
+
 What the name or the kind of a file tells is told here, before a byte is read. Names are sorted, so
 that nothing depends on the order in which a file system lists them.
 """
@@ -28,6 +31,13 @@ ENDINGS = frozenset(
 MAX_FILE_BYTES = 256 * 2**20  # a file is read whole, one for each thread
 _JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir"))
 
+#: folders that hold a part of the pictures rather than a class, by their names in lower case
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
 IsValid = Callable[[str], bool]
 
 
@@ -43,19 +53,33 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A file that could be a picture, its label, and its part; "" in an undivided folder."""
+
+    path: Path
+    label: int
+    part: str
+
+
+@dataclass(frozen=True)
 class Found:
-    """What the names tell: classes, candidates (path, label), and what is left out."""
+    """What the names tell: classes, candidates, and what is left out.
+
+    ``parts`` names the parts of a folder that is divided already, and is empty for others.
+    """
 
     root: Path
     classes: tuple[str, ...]
-    candidates: tuple[tuple[Path, int], ...]
+    candidates: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...]
+    parts: tuple[str, ...] = ()
 
 
 def scan(root: Path, is_valid_file: IsValid | None = None) -> Found:
     """Look through a folder with one sub-folder for each class.
 
-    Where it holds nothing but one folder of folders, as archives often do, that one is meant.
+    Where it holds nothing but one folder of folders, as archives often do, that one is meant; where
+    it holds a ``train`` of folders beside a ``test`` or ``val``, the classes are in each of those.
 
     Raises `DataError` for a folder that cannot be listed or has no sub-folders.
     """
@@ -68,16 +92,38 @@ def scan(root: Path, is_valid_file: IsValid | None = None) -> Found:
             f"{root} has no sub-folders; put the pictures of each class into a folder of its own, "
             "named like the class."
         )
+    parts = _parts(root, folders, skipped) or {"": folders}
+    names = sorted({folder.name for folders in parts.values() for folder in folders})
     candidates = []
-    for label, folder in enumerate(folders):
-        for entry in _listed(folder):
-            reason = _fault(entry, is_valid_file)
-            if reason:
-                skipped.append(Skipped(_below(root, entry.path), reason))
-            else:
-                candidates.append((Path(entry.path), label))
-    names = tuple(_printable(folder.name) for folder in folders)
-    return Found(root, names, tuple(candidates), tuple(skipped))
+    for part, folders in parts.items():
+        for folder in folders:
+            for entry in _listed(folder):
+                if reason := _fault(entry, is_valid_file):
+                    skipped.append(Skipped(_below(root, entry.path), reason))
+                else:
+                    label = names.index(folder.name)
+                    candidates.append(Candidate(Path(entry.path), label, part))
+    classes = tuple(_printable(name) for name in names)
+    return Found(
+        root, classes, tuple(candidates), tuple(skipped), tuple(part for part in parts if part)
+    )
+
+
+def _parts(root: Path, folders: list[Path], skipped: list[Skipped]) -> dict[str, list[Path]]:
+    """The folders of classes in each part of a divided folder; nothing for an undivided one."""
+    parts = {_PARTS.get(folder.name.lower(), ""): folder for folder in folders}
+    if "" in parts or "train" not in parts or not _holds_folders_only(parts["train"]):
+        return {}
+    if len(parts) < len(folders):
+        names = ", ".join(folder.name for folder in folders)
+        raise DataError(f"{root} has the folders {names}, two for one part; keep one of them.")
+    divided = {}
+    for part, folder in parts.items():
+        if _holds_folders_only(folder):
+            divided[part] = _class_folders(root, folder, skipped)
+        else:
+            skipped.append(Skipped(_below(root, str(folder)), "has no folders of classes in it"))
+    return divided
 
 
 def _class_folders(root: Path, base: Path, skipped: list[Skipped]) -> list[Path]:

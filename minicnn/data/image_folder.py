@@ -30,7 +30,7 @@ import numpy as np
 
 from minicnn.data import _check
 from minicnn.data._local import is_url, local_folder
-from minicnn.data._scan import IsValid, Skipped, scan
+from minicnn.data._scan import Candidate, IsValid, Skipped, scan
 from minicnn.data.dataset import ArrayDataset, divide
 from minicnn.data.picture import decode_picture
 from minicnn.errors import ArgumentError, DataError
@@ -52,6 +52,7 @@ class _Store:
     shape: tuple[int, int, int]
     loader: Decode
     paths: list[Path]
+    parts: list[str]
     digests: list[bytes]
     cached: np.ndarray
     warned: set[int]
@@ -76,8 +77,8 @@ class _Store:
 class ImageFolder:
     """Labelled pictures of a folder: ``dataset[i]`` is picture i, uint8 (C, H, W), and its label.
 
-    root : a folder with a sub-folder for each class; a .zip or .tar of one, which is unpacked into
-        the cache; or a URL of such an archive
+    root : a folder with a sub-folder for each class, or with ``train``, ``val`` and ``test`` that
+        have those; a .zip or .tar of one, which is unpacked into the cache; or a URL of an archive
     size : of every picture, an integer or (height, width): scaled to cover it, middle cut out
     channels : 3 for RGB, 1 for gray
     loader : called as ``loader(content, channels, height, width)`` with the bytes of a file;
@@ -133,43 +134,43 @@ class ImageFolder:
         cache_bytes = _check.integer("ImageFolder", "cache_bytes", cache_bytes)
         found = scan(local_folder(root), is_valid_file)
         self.classes = found.classes
-        self._store = _Store(self.image_shape, loader, [], [], np.empty(0, np.uint8), set())
-        skipped, labels = self._read(found.candidates, found.root, cache_bytes)
+        self.part_names = found.parts
+        self._store = _Store(self.image_shape, loader, [], [], [], np.empty(0, np.uint8), set())
+        skipped, kept = self._read(found.candidates, found.root, cache_bytes)
         self.skipped = tuple(sorted([*found.skipped, *skipped], key=lambda entry: entry.path))
-        self.labels = np.array(labels, np.int64)
-        self._index = np.arange(len(labels))
+        self.labels = np.array([candidate.label for candidate in kept], np.int64)
+        self._index = np.arange(len(kept))
         self._check_classes(allow_empty)
 
     def _read(
-        self, candidates: Sequence[tuple[Path, int]], base: Path, cache_bytes: int
-    ) -> tuple[list[Skipped], list[int]]:
-        """Fill the store; returns what is no picture, and the labels of the others."""
-        store, kept = self._store, 0
+        self, candidates: Sequence[Candidate], base: Path, cache_bytes: int
+    ) -> tuple[list[Skipped], list[Candidate]]:
+        """Fill the store; returns what is no picture, and the others."""
+        store, in_memory = self._store, 0
         room = min(len(candidates), cache_bytes // int(np.prod(self.image_shape)))
         cached = np.empty((room, *self.image_shape), np.uint8)
-        skipped, labels = [], []
-        for (path, label), result in zip(candidates, self._opened(candidates), strict=True):
+        skipped, kept = [], []
+        for candidate, result in zip(candidates, self._opened(candidates), strict=True):
             if isinstance(result, str):
-                below = path.relative_to(base).as_posix()
+                below = candidate.path.relative_to(base).as_posix()
                 skipped.append(Skipped(below.encode("utf-8", "backslashreplace").decode(), result))
                 continue
-            if kept < room:
-                cached[kept] = result[1]
-                kept += 1
-            store.paths.append(path)
+            if in_memory < room:
+                cached[in_memory] = result[1]
+                in_memory += 1
+            kept.append(candidate)
+            store.paths.append(candidate.path)
+            store.parts.append(candidate.part)
             store.digests.append(result[0])
-            labels.append(label)
-        store.cached = cached[:kept]
-        return skipped, labels
+        store.cached = cached[:in_memory]
+        return skipped, kept
 
-    def _opened(
-        self, candidates: Sequence[tuple[Path, int]]
-    ) -> Iterator[tuple[bytes, np.ndarray] | str]:
+    def _opened(self, candidates: Sequence[Candidate]) -> Iterator[tuple[bytes, np.ndarray] | str]:
         """The checksum and the pixels of each candidate, or why there are none."""
 
-        def opened(candidate: tuple[Path, int]) -> tuple[bytes, np.ndarray] | str:
+        def opened(candidate: Candidate) -> tuple[bytes, np.ndarray] | str:
             try:
-                content = candidate[0].read_bytes()
+                content = candidate.path.read_bytes()
                 pixels = _decoded(self._store.loader, content, self.image_shape)
             except DataError as error:
                 return str(error).partition(";")[0].rstrip(".")
@@ -182,19 +183,31 @@ class ImageFolder:
                 yield from pool.map(opened, candidates[start : start + _AT_ONCE])
 
     def _check_classes(self, allow_empty: bool) -> None:
-        counts = self.class_counts()
+        trained = self.parts.get("train", self) if self.part_names else self
+        counts = np.bincount(trained.labels, minlength=len(self.classes))
         empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
-        if (empty and not allow_empty) or not len(self):
+        if (empty and not allow_empty) or not len(trained):
             reasons = "".join(f"\n  {entry}" for entry in self.skipped[:_SHOWN])
+            where = " to train on" if self.part_names else ""
             raise DataError(
-                f"{self.root}: no picture of {', '.join(empty)}; put some there, or remove the "
-                f"folder. Skipped: {len(self.skipped)}{reasons}"
+                f"{self.root}: no picture of {', '.join(empty)}{where}; put some there, or remove "
+                f"the folder. Skipped: {len(self.skipped)}{reasons}"
             )
         if len(self.classes) < 2:
             raise DataError(
                 f"{self.root} has one class only, {self.classes[0]!r}; to tell classes apart it "
                 "takes pictures of two, each in a folder of its own."
             )
+
+    @property
+    def parts(self) -> dict[str, ImageFolder]:
+        """The pictures of "train", "validation" and "test" of a folder that is divided already.
+
+        Empty for any other, and without the parts in which no picture was found.
+        """
+        own = np.array(self._store.parts)[self._index]
+        places = {name: np.flatnonzero(own == name) for name in self.part_names}
+        return {name: self.subset(found) for name, found in places.items() if len(found)}
 
     @property
     def class_to_idx(self) -> dict[str, int]:
@@ -329,9 +342,9 @@ class ImageFolder:
         return ArrayDataset(self.images, self.labels, self.classes, self.name, self.source)
 
     def fingerprint(self) -> str:
-        """Return a checksum of all pictures and their classes, whatever the files are called."""
+        """Return a checksum of all pictures, their classes and parts, whatever files are called."""
         entries = sorted(
-            self._store.digests[i] + self.classes[label].encode()
+            self._store.digests[i] + (self.classes[label] + self._store.parts[i]).encode()
             for i, label in zip(self._index, self.labels, strict=True)
         )
         return hashlib.sha256(b"".join(hashlib.sha256(e).digest() for e in entries)).hexdigest()
@@ -347,7 +360,8 @@ class ImageFolder:
         """Return what was found, and what was left out and why; at most ``shown`` of it."""
         lines = [f"{self.name}: {len(self):,} pictures of {len(self.classes)} classes"]
         lines[0] += f" ({self.balance()})"
-        copies = len(self) - len({self._store.digests[i] for i in self._index})
+        lines += self._division()
+        copies = len(self) - len(self._digests())
         if copies:
             lines.append(f"{copies:,} are copies of others, byte for byte")
         if self.skipped:
@@ -356,6 +370,19 @@ class ImageFolder:
             if shown is not None and len(self.skipped) > shown:
                 lines.append(f"  and {len(self.skipped) - shown:,} more")
         return "\n".join(lines)
+
+    def _division(self) -> list[str]:
+        """How many pictures each part has, and how many it must not have: those trained on."""
+        parts = self.parts
+        lines = [", ".join(f"{name} {len(part):,}" for name, part in parts.items())]
+        seen = parts.pop("train")._digests() if "train" in parts else set()
+        for name, part in parts.items():
+            if known := len(part._digests() & seen):
+                lines.append(f"pictures of {name} that are in train too, byte for byte: {known:,}")
+        return [line for line in lines if line]
+
+    def _digests(self) -> set[bytes]:
+        return {self._store.digests[i] for i in self._index}
 
 
 def _decoded(loader: Decode, content: bytes, shape: tuple[int, int, int]) -> np.ndarray:

@@ -46,13 +46,14 @@ class DataSource:
     """A data set that can be trained on: its loader and its pixel statistics in 0..1.
 
     The statistics are one number for all channels, or one for each. ``pictures`` is the whole
-    folder where the data are pictures of one's own.
+    folder where the data are pictures of one's own, and ``validation`` those that it sets apart.
     """
 
     load: Callable[..., ArrayDataset | ImageFolder]
     mean: float | Sequence[float]
     std: float | Sequence[float]
     pictures: ImageFolder | None = None
+    validation: ImageFolder | None = None
 
 
 DATA_SOURCES = {

@@ -1,7 +1,8 @@
 """A folder of one's own pictures as a data set that can be trained on.
 
-The setting ``data`` names a built-in set, or else a folder, an archive or a URL. A folder has no
-official test set, so a part of it, the same in every run whatever its seed, is kept for that.
+The setting ``data`` names a built-in set, or else a folder, an archive or a URL. A folder that is
+divided into train, validation and test stays so. Another has no official test set, so a part of it,
+the same in every run whatever its seed, is kept for that.
 """
 
 from __future__ import annotations
@@ -71,13 +72,18 @@ def source_of(config: TrainConfig, statistics: Statistics | None = None) -> Data
         cache_bytes=config.cache_mb * 2**20,
         threads=config.threads,
     )
-    test, train = pictures.split(config.test)  # whatever the seed: runs can be compared
+    parts = pictures.parts
+    train = parts.get("train", pictures)
+    if "test" in parts:
+        test = parts["test"]
+    else:
+        test, train = train.split(config.test)  # whatever the seed: runs can be compared
     mean, std = statistics or _statistics(config, train)
 
     def load(split: str, source: str = "auto") -> ImageFolder:
         return {"train": train, "test": test}[split]
 
-    return DataSource(load, mean, std, pictures)
+    return DataSource(load, mean, std, pictures, parts.get("validation"))
 
 
 def statistics_of(meta: dict[str, Any]) -> Statistics:

@@ -166,10 +166,10 @@ class Run:
 
     def _loaders(self, dataset: ArrayDataset | ImageFolder) -> tuple[Loader, Loader | None]:
         config = self.config
-        validation = None
-        if config.validation:
+        held_out: ArrayDataset | ImageFolder | None = self.source.validation
+        if held_out is None and config.validation:
             held_out, dataset = dataset.split(config.validation, seed=config.seed)
-            validation = eval_loader(held_out, self.source, config)
+        validation = None if held_out is None else eval_loader(held_out, self.source, config)
         size = config.batch_size
         if self.source.pictures is not None and len(dataset) < size:
             size = len(dataset)
