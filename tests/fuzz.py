@@ -25,9 +25,10 @@ def fuzz(reader: Reader, cases: int, folder: Path, number: int = 0) -> dict[str,
     """Try so many damaged files; returns how many were read and refused. Raises at a mistake."""
     path = reader.prepared(folder)
     samples = reader.samples()
+    within = str(path.parent / reader.writes) if reader.writes else None
     for sample in samples:  # what is imported when first needed must not count as a case's memory
         path.write_bytes(reader.frame(sample))
-        outcome(lambda: reader.read(path))
+        outcome(lambda: reader.read(path), within)
     count = {"read": 0, "refused": 0}
 
     @seed(number)
@@ -43,7 +44,7 @@ def fuzz(reader: Reader, cases: int, folder: Path, number: int = 0) -> dict[str,
     def one(content: bytes) -> None:
         path.write_bytes(reader.frame(content))
         before = sorted(os.listdir(path.parent))
-        value, error = outcome(lambda: reader.read(path))
+        value, error = outcome(lambda: reader.read(path), within)
         assert sorted(os.listdir(path.parent)) == before, "the reader left files behind"
         if error is None:
             reader.check(value, content)

@@ -5,12 +5,14 @@
   (this one also sees what C libraries take).
 - It ends: an alarm strikes after `SECONDS`, a thousand times what a case takes.
 - It runs nothing and touches nothing: Python's audit hooks report every command, connection,
-  pickled global, and file that is opened to write, renamed or removed.
+  pickled global, and file that is opened to write, renamed or removed. What unpacks archives may
+  write, within one folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import tracemalloc
@@ -24,14 +26,18 @@ GROWTH = 512 * 2**20
 SECONDS = 20
 LONGEST_MESSAGE = 20_000
 FORBIDDEN = (
-    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "os.fork",
-    "subprocess.Popen", "socket.connect", "socket.getaddrinfo", "pickle.find_class",
-    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate",
-    "os.chmod", "os.chown", "shutil.rmtree", "shutil.copyfile", "shutil.move",
+    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "os.fork", "os.link",
+    "os.symlink", "os.chown", "subprocess.Popen", "socket.connect", "socket.getaddrinfo",
+    "pickle.find_class",
+)  # fmt: skip
+CHANGES = (
+    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "shutil.rmtree",
+    "shutil.copyfile", "shutil.move",
 )  # fmt: skip
 WRITING = 0o3  # O_WRONLY | O_RDWR
 
 _watching = False
+_within: str | None = None
 _seen: list[str] = []
 
 
@@ -39,10 +45,13 @@ class Misbehaved(AssertionError):
     """What a reader did that none may do."""
 
 
-def outcome(read: Callable[[], Any]) -> tuple[Any, MiniCNNError | None]:
-    """Call a reader under guard: what it returned, or its error. Raises `Misbehaved`."""
+def outcome(read: Callable[[], Any], within: str | None = None) -> tuple[Any, MiniCNNError | None]:
+    """Call a reader under guard: what it returned, or its error. Raises `Misbehaved`.
+
+    within : the folder in which it may change files
+    """
     try:
-        with _bounded(), _watched():
+        with _bounded(), _watched(within):
             return read(), None
     except MiniCNNError as error:
         if not 10 <= len(str(error)) <= LONGEST_MESSAGE:
@@ -87,11 +96,11 @@ def _peak_size() -> int:
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[None]:
-    global _watching
+def _watched(within: str | None) -> Iterator[None]:
+    global _watching, _within
     _install()
     _seen.clear()
-    _watching = True
+    _watching, _within = True, within and os.path.realpath(within)
     try:
         yield
     finally:
@@ -115,5 +124,21 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if not _watching:
         return
     writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
-    if writes or event.startswith(FORBIDDEN):
+    changes = writes or event.startswith(CHANGES)
+    if event.startswith(FORBIDDEN) or (changes and not _is_allowed(event, arguments)):
         _seen.append(f"{event}{arguments!r:.200}")
+
+
+def _is_allowed(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether all that is changed lies within the one folder where that is allowed."""
+    paths = [os.fsdecode(a) for a in arguments[:2] if isinstance(a, str | bytes | os.PathLike)]
+    if event == "open":
+        paths = paths[:1]  # the second is the mode
+    opened = arguments[-1]  # the number of the folder that a path is relative to, or -1
+    base = ""
+    if event != "open" and isinstance(opened, int) and opened >= 0:
+        base = os.readlink(f"/proc/self/fd/{opened}")
+    places = [os.path.realpath(os.path.join(base, path)) for path in paths]
+    return _within is not None and all(
+        place == _within or place.startswith(_within + os.sep) for place in places
+    )

@@ -11,7 +11,9 @@ import gzip
 import importlib.util
 import io
 import json
+import shutil
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -24,7 +26,8 @@ import numpy as np
 
 import minicnn
 from minicnn import nn
-from minicnn.data import read_idx, write_idx
+from minicnn.data import ImageFolder, read_idx, write_idx
+from minicnn.data._archive import extract
 from minicnn.data.picture import read_picture
 from minicnn.errors import MiniCNNError
 from minicnn.interop import export_onnx, import_onnx, read_weights
@@ -39,6 +42,7 @@ WEIGHTS = {
     "weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "bias": np.array([1, -1], np.float32),
 }
+UNPACKED = "unpacked"  # the folder of an archive's files
 STATE = {"optimizer/0/momentum": np.arange(6.0), "step": np.array(3)}
 
 
@@ -51,6 +55,7 @@ class Reader:
     check : fails where what was read cannot be what the content says
     frame : makes the file's bytes of the content; without it they are the same
     file : where the file lies, in the folder that ``neighbours`` fills
+    writes : the name of the folder beside the file in which the reader may write
     needs : package without which the reader is left out
     """
 
@@ -61,6 +66,7 @@ class Reader:
     frame: Callable[[bytes], bytes] = bytes
     file: str = "file"
     neighbours: Callable[[Path], Any] = lambda folder: None
+    writes: str = ""
     needs: str = "minicnn"
 
     @property
@@ -94,6 +100,40 @@ def pictures(*formats: str) -> list[bytes]:
             buffer = io.BytesIO()
             Image.fromarray(random.integers(0, 256, shape, np.uint8), mode).save(buffer, format)
             found.append(buffer.getvalue())
+    return found
+
+
+def archived() -> dict[str, bytes]:
+    """The files of a folder of pictures of two classes."""
+    first, second = pictures("PNG")
+    return {"pets/cats/1.png": first, "pets/dogs/2.png": second, "pets/note.txt": b"hello"}
+
+
+def zips() -> list[bytes]:
+    found = []
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", kind) as archive:
+            for name, data in archived().items():
+                archive.writestr(zipfile.ZipInfo(name), data, kind)
+        found.append(buffer.getvalue())
+    return found
+
+
+def tars() -> list[bytes]:
+    """One of each dialect; the two newer have a name that only they can hold."""
+    found = []
+    for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=kind) as archive:
+            for name, data in archived().items():
+                if kind != tarfile.USTAR_FORMAT and name.endswith(".txt"):
+                    name = "pets/" + "é" * 99 + ".txt"
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+            end = archive.offset
+        found.append(buffer.getvalue()[: end + 1024])
     return found
 
 
@@ -167,6 +207,16 @@ def png_with_right_sums(data: bytes) -> bytes:
     return found + data[at:]
 
 
+def tar_with_right_sums(data: bytes) -> bytes:
+    """Every block that could be a member's head gets the checksum that a head must have."""
+    found = bytearray(data)
+    for at in range(0, len(found) - 511, 512):
+        if found[at + 257 : at + 262] == b"ustar":
+            found[at + 148 : at + 156] = b" " * 8
+            found[at + 148 : at + 156] = b"%06o\0 " % sum(found[at : at + 512])
+    return bytes(found)
+
+
 def signed_head(data: bytes) -> bytes:
     try:
         body = json.loads(data)
@@ -188,6 +238,20 @@ def settings_of(path: Path) -> TrainConfig:
 
 def checkpoint(path: Path) -> Any:
     return load_checkpoint(path.parent)
+
+
+def unpacked_pictures(path: Path) -> ImageFolder:
+    """The pictures of an archive; an error must leave nothing of it behind."""
+    cache = path.parent / UNPACKED
+    try:
+        try:
+            folder = extract(path, cache, max_files=100, max_bytes=2**20)
+        except MiniCNNError:
+            assert not any(cache.iterdir()), "an archive that was refused has left files behind"
+            raise
+        return ImageFolder(folder, size=8, allow_empty=True, threads=1)
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def into_a_model(path: Path) -> None:
@@ -228,6 +292,11 @@ def same_array(value: np.ndarray, content: bytes) -> None:
 def is_picture(value: np.ndarray, content: bytes) -> None:
     assert value.shape == (3, 8, 8)
     assert value.dtype == np.uint8
+
+
+def are_pictures(value: ImageFolder, content: bytes) -> None:
+    assert len(value.classes) >= 2
+    assert value.images.shape == (len(value), 3, 8, 8)
 
 
 def are_layers(value: nn.Module, content: bytes) -> None:
@@ -275,6 +344,11 @@ def in_checkpoint(name: str, title: str) -> Reader:
     )
 
 
+def archive(name: str, *parts: Any) -> Reader:
+    """An archive of pictures, which is unpacked into a folder beside it."""
+    return Reader(name, *parts, writes=UNPACKED)
+
+
 ALL_READERS = [
     Reader("idx", idx_files, read_idx, same_array),
     Reader("idx.gz", lambda: [gzip.compress(d, mtime=0) for d in idx_files()], read_idx),
@@ -283,6 +357,10 @@ ALL_READERS = [
     Reader("png chunks", partial(pictures, "PNG"), picture, is_picture, png_with_right_sums),
     Reader("jpeg", partial(pictures, "JPEG"), picture, is_picture),
     Reader("other pictures", partial(pictures, "GIF", "BMP", "TIFF", "WEBP"), picture, is_picture),
+    archive("zip of pictures", zips, unpacked_pictures, are_pictures),
+    archive("tar of pictures", tars, unpacked_pictures, are_pictures),
+    archive("tar members", tars, unpacked_pictures, are_pictures, tar_with_right_sums),
+    archive("tar in gzip", tars, unpacked_pictures, are_pictures, partial(gzip.compress, mtime=0)),
     Reader("safetensors", lambda: [packing.pack_weights(WEIGHTS)], read_weights, are_arrays),
     Reader("safetensors into a model", lambda: [packing.pack_weights(WEIGHTS)], into_a_model),
     Reader("pth", torch_files, read_weights, are_arrays),

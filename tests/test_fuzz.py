@@ -44,7 +44,8 @@ def test_a_valid_file_is_read(reader, tmp_path):
     whole = [sample for sample in reader.samples() if reader.name != "history"]
     for sample in whole:
         path.write_bytes(reader.frame(sample))
-        value, error = outcome(lambda: reader.read(path))
+        within = str(path.parent / reader.writes) if reader.writes else None
+        value, error = outcome(lambda: reader.read(path), within)
         if "into a model" not in reader.name:
             assert error is None
             reader.check(value, sample)
