@@ -85,6 +85,7 @@ def test_a_notebook_runs_and_finds_the_known_numbers(name, lesson, capsys):
     ("02_convolution", "RING = [[1, 1, 1], [1, -1, 1]", "RING = [[1, 1, 1], [1, 1, 1]", "ring fil"),
     ("03_pooling_and_full_connection", "[1, 3, 0, 1]", "[1, 4, 0, 1]", "max pooling 2x2"),
     ("10_own_op_and_kernels", "s + x * s * (1 - s)", "s + s * (1 - s)", "its slope there"),
+    ("11_backends", "large, small = np.float32(1e8)", "large, small = np.float32(9)", "in f"),
 ])  # fmt: skip
 def test_a_mistake_stops_a_notebook(name, right, wrong, fact, lesson, tmp_path):
     text = NOTEBOOKS[name].read_text()

@@ -71,7 +71,7 @@ below; `k.sigmoid` is the fast and careful sigmoid of the machine at hand.
 
 
 # %%
-class SiLU(Op):
+class Silu(Op):
     """x times its sigmoid."""
 
     def forward(self, k, x):
@@ -88,7 +88,7 @@ class SiLU(Op):
 
 def silu(x):
     """What users call: a function of a tensor."""
-    return apply(SiLU(), x)
+    return apply(Silu(), x)
 
 
 points = Tensor(np.array([-2.0, 0.0, 2.0]), requires_grad=True)
@@ -133,7 +133,7 @@ Would it have noticed a mistake? Here is a popular one: half of the product rule
 
 
 # %%
-class HalfSiLU(SiLU):
+class HalfSilu(Silu):
     """SiLU with a backward that takes s for a constant."""
 
     def backward(self, k, gy):
@@ -151,7 +151,7 @@ def caught(function, *arrays):
     return False
 
 
-check("half of the product rule is caught", caught(lambda x: apply(HalfSiLU(), x), points.array), 1)
+check("half of the product rule is caught", caught(lambda x: apply(HalfSilu(), x), points.array), 1)
 
 # %% [markdown]
 """
@@ -202,7 +202,7 @@ classic: a number of NumPy, which is float64, makes float32 arrays wider without
 
 
 # %%
-class Wide(SiLU):
+class Wide(Silu):
     """A factor from NumPy instead of a plain number."""
 
     def backward(self, k, gy):
@@ -210,7 +210,7 @@ class Wide(SiLU):
         return np.float64(1.0) * super().backward(k, gy)
 
 
-class TooFew(SiLU):
+class TooFew(Silu):
     """A gradient for half of the values."""
 
     def backward(self, k, gy):
@@ -437,7 +437,7 @@ each channel of the first layer made of its activation?
 # %%
 found = [round(float(beta), 2) for beta in swish[1].beta.numpy()]
 print("β of the eight channels:", found)
-z = np.linspace(-5, 5, 101)
+z = np.linspace(-5, 2, 101)
 betas = sorted({min(found), 1.0, max(found)})
 curves = {f"β = {beta:.2f}": z / (1 + np.exp(-beta * z)) for beta in betas}
 show(plot.lines(z, curves, "The activations with the smallest and the largest β", "x", "y"))
@@ -463,8 +463,8 @@ image = np.zeros((5, 5))
 image[1:4, 2] = 1
 weights = np.array([[0.0, 1, 0], [1, -2, 1], [0, 1, 0]])
 padded = np.pad(image, 1)
-parts = {f"{weights[i, j]:+.0f} × shifted by ({1 - i}, {1 - j})":
-         weights[i, j] * padded[i : i + 5, j : j + 5]
+parts = {f"{weights[i, j]:+.0f} × shifted by ({1 - i}, {1 - j})".replace("-", "−"):
+         weights[i, j] * padded[i : i + 5, j : j + 5] + 0.0  # no minus before a zero
          for i, j in np.ndindex(3, 3) if weights[i, j]}  # fmt: skip
 total = sum(parts.values())
 show(plot.maps({"the image": image, **parts, "their sum": total}, columns=4,
