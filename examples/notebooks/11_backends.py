@@ -390,11 +390,11 @@ And the time?
 """
 
 # %%
-_, taken = race({name: ("numpy", way) for name, way in ways.items()})
+runners = {name: ("numpy", way) for name, way in ways.items()}
 if CHOSEN != "numpy":
     chosen_set = registry.load(CHOSEN)
-    own = {CHOSEN: (CHOSEN, lambda: chosen_set.conv2d(x, w, None, window, 1))}
-    taken |= race(own)[1]
+    runners[CHOSEN] = CHOSEN, lambda: chosen_set.conv2d(x, w, None, window, 1)
+_, taken = race(runners)
 show(bars(f"A 3x3 convolution, {C} maps to {C}", {k: t * 1e3 for k, t in taken.items()}, "ms"))
 
 # %% [markdown]
@@ -621,8 +621,8 @@ show(roofline(f"What {CHOSEN} makes of this machine", points))
 Read it so. Under the slope on the left, memory holds a kernel up: a faster processor would not
 help, and *fusing* it with its neighbour would, because then the map does not travel twice. Under
 the flat part on the right the arithmetic counts. The distance to the roof is what a better kernel
-could gain at most. (A kernel can lie *above* the slope, if its maps are still in the cache from the
-last call, which is faster than memory.)
+could gain at most. (A kernel can lie *above* the slope: its maps may still be in the cache from the
+last call, which is faster than memory, and it may run on all cores, where the copy ran on one.)
 
 This page has changed sets and threads many times. They are as you had them:
 """
