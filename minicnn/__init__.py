@@ -18,6 +18,7 @@ from minicnn.random import seed
 from minicnn.training.trainer import Trainer
 from minicnn.version import __version__
 from minicnn_kernels.algorithms import direct_convolution
+from minicnn_kernels.own_sets import register_kernels
 from minicnn_kernels.precision import allow_tf32
 from minicnn_kernels.registry import describe, use_backend
 from minicnn_kernels.threads import get_num_threads, set_num_threads
@@ -48,6 +49,7 @@ __all__ = [
     "no_grad",
     "optim",
     "random",
+    "register_kernels",
     "save_weights",
     "seed",
     "set_num_threads",
