@@ -274,9 +274,9 @@ RACE = {
                                   Inception(64, 24, 32, 16, 12, 6, 16), channels=88),
     "plain 3x3": lambda: classifier(plain(24, 26), plain(26, 32), channels=32),
 }  # fmt: skip
-learning = data.Loader(sample.subset(range(sized(2500, 60))), sized(50, 20), shuffle=True,
+learning = data.Loader(sample.subset(range(sized(2500, 20))), sized(50, 10), shuffle=True,
                        transform=prepare)  # fmt: skip
-judging = data.Loader(unseen.subset(range(sized(2000, 40))), 40, transform=prepare)
+judging = data.Loader(unseen.subset(range(sized(2000, 20))), sized(50, 20), transform=prepare)
 losses = {}
 for name, make in RACE.items():
     curves, hits = [], []
@@ -372,7 +372,7 @@ not even computed.
 # %%
 minicnn.seed(0)
 deep = models.create("googlenet", preset="fashion-mnist", form="paper")
-images, labels = next(iter(data.Loader(sample, sized(64, 8), transform=prepare)))
+images, labels = next(iter(data.Loader(sample, sized(64, 4), transform=prepare)))
 outputs = deep.train()(Tensor(images))
 check("outputs in training, outputs in use", [len(outputs), deep.eval()(Tensor(images)).ndim - 1],
       [3, 1])  # fmt: skip
@@ -417,13 +417,13 @@ show(plot.lines(range(1, 13), gradients, "Who teaches whom", "part: conv1 is 1, 
 
 # %% [markdown]
 """
-The main loss grows weaker with each part on its way down: from the last to the first by a factor of
-more than a hundred. The head on 4a is near, and even with its 0.3 gives the first layer several
+The main loss grows weaker with each part on its way down; the first layer gets a hundredth or so of
+what the last one gets. The head on 4a is near, and even with its 0.3 gives the first layer several
 times as much as the main loss does. In a large network, untrained, that is a great help.
 
-Were they worth it? The same authors wrote in 2015 that the heads do not help early in training but
-at its end, that the lower one could be left out, and that they act as **regularisers**. Their next
-network keeps one; later ones, with batch norm or shortcuts, none.
+Were the heads worth it? The same authors wrote in 2015 that they do not help early in training but
+at its end, that the lower one can be left out, and that they act as **regularisers**. Their next
+networks keep one; residual networks (page 9) need none.
 
 ## Splitting filters
 
