@@ -463,9 +463,9 @@ SHOTS, RUNS = (1, 2, 5, 10), sized(20, 2)
 check("numbers of FC7 for a picture", DESCRIBED["FC7"](questions).shape[1], 128)
 
 
-def nearest(few, asked, middle):
-    """For each picture asked about, which of the few has the most similar direction."""
-    few, asked = few - middle, asked - middle
+def nearest(few, asked):
+    """For each picture asked about, which of the few lies in the most similar direction."""
+    few, asked = few - few.mean(0), asked - few.mean(0)
     lengths = np.linalg.norm(few, axis=1) + 1e-9
     return (asked @ few.T / lengths).argmax(axis=1)
 
@@ -478,7 +478,7 @@ for name, describe in DESCRIBED.items():
         for run in range(RUNS):
             order = np.random.default_rng(run).permutation(len(examples))
             few = np.concatenate([order[examples.labels[order] == k][:shots] for k in range(5)])
-            said = examples.labels[few][nearest(one[few], other, one.mean(0))]
+            said = examples.labels[few][nearest(one[few], other)]
             hits.append((said == questions.labels).mean())
         right[name].append(float(np.mean(hits)))
 for name, shares in right.items():
@@ -491,7 +491,7 @@ show(plot.lines(SHOTS, right, "Things that it has never seen", "examples of each
 When we tried, one example of each of the five was enough to be right in about 46 of 100 cases by
 FC7, in 38 by pixels, in 33 by the untrained network, and in 20 by guessing. So something that was
 learned from trousers and sandals helps with dresses and boots. It does not go on like that: from
-five examples on the pixels were as good or better. Our network is small, has seen 5,000 pictures,
+five examples on the pixels were better. Our network is small, has seen 5,000 pictures,
 and had only to tell five kinds apart; what does not serve for that, it forgot. The notes' claim is
 about a VGG that has seen 1.3 million photos of 1,000 kinds. The wider the first task, the more of
 it serves for others.
