@@ -84,6 +84,8 @@ def test_a_notebook_runs_and_finds_the_known_numbers(name, lesson, capsys):
     ("01_tensor_and_gradient", "parent.gradient +=", "parent.gradient =", "our engine on x"),
     ("02_convolution", "RING = [[1, 1, 1], [1, -1, 1]", "RING = [[1, 1, 1], [1, 1, 1]", "ring fil"),
     ("03_pooling_and_full_connection", "[1, 3, 0, 1]", "[1, 4, 0, 1]", "max pooling 2x2"),
+    ("07_vgg", "ways([3, 3, 3]), np", "ways([3, 5]), np", "ways through three"),
+    ("08_inception", "padding=k // 2).output", "padding=1).output", "with padding 0, 1"),
     ("10_own_op_and_kernels", "s + x * s * (1 - s)", "s + s * (1 - s)", "its slope there"),
     ("11_backends", "large, small = np.float32(1e8)", "large, small = np.float32(9)", "in f"),
 ])  # fmt: skip
