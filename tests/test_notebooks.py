@@ -81,6 +81,7 @@ def test_a_notebook_runs_and_finds_the_known_numbers(name, lesson, capsys):
     ("01_tensor_and_gradient", "parent.gradient +=", "parent.gradient =", "our engine on x"),
     ("02_convolution", "RING = [[1, 1, 1], [1, -1, 1]", "RING = [[1, 1, 1], [1, 1, 1]", "ring fil"),
     ("03_pooling_and_full_connection", "[1, 3, 0, 1]", "[1, 4, 0, 1]", "max pooling 2x2"),
+    ("09_resnet_and_its_family", "range(8), 1, 1] = 1", "range(8), 1, 2] = 1", "31 layers less"),
 ])  # fmt: skip
 def test_a_mistake_stops_a_notebook(name, right, wrong, fact, lesson, tmp_path):
     text = NOTEBOOKS[name].read_text()
