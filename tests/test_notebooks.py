@@ -86,6 +86,7 @@ def test_a_notebook_runs_and_finds_the_known_numbers(name, lesson, capsys):
     ("03_pooling_and_full_connection", "[1, 3, 0, 1]", "[1, 4, 0, 1]", "max pooling 2x2"),
     ("07_vgg", "ways([3, 3, 3]), np", "ways([3, 5]), np", "ways through three"),
     ("08_inception", "padding=k // 2).output", "padding=1).output", "with padding 0, 1"),
+    ("09_resnet_and_its_family", "range(8), 1, 1] = 1", "range(8), 1, 2] = 1", "31 layers less"),
     ("10_own_op_and_kernels", "s + x * s * (1 - s)", "s + s * (1 - s)", "its slope there"),
     ("11_backends", "large, small = np.float32(1e8)", "large, small = np.float32(9)", "in f"),
 ])  # fmt: skip
