@@ -3,6 +3,8 @@
 # make bench   the same with PyTorch, then every benchmark; tables go to benchmarks/results
 # make gpu     on a machine with a GPU and nothing to install: probe, tests, kernels, training
 #              make gpu STAGES="probe kernels" ARGS="--sets cupy_cuda"
+# make docs    the documentation as static pages in site/, from docstrings, README and notebooks
+#              make docs ARGS="--notebooks full"       (without: toy size, seconds each)
 # make lint    ruff and mypy;   make clean   remove the environment and all build products
 #
 # ARGS goes to the command:  make train ARGS="--epochs 3"   make test ARGS="-k conv2d"
@@ -22,7 +24,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RESULTS ?= benchmarks/results
 STAGES  ?= probe tests kernels training
 
-.PHONY: train test bench gpu lint clean
+.PHONY: train test bench gpu docs lint clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.installed
@@ -39,13 +41,16 @@ bench: $(VENV)/.installed-test-parity
 gpu:
 	PYTHONPATH=.:kernels$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu $(STAGES) --results $(RESULTS) $(ARGS)
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/website $(ARGS)
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info kernels/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info kernels/*.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +61,10 @@ $(VENV)/.installed: $(BIN)/python setup.cfg pyproject.toml
 
 $(VENV)/.installed-test%: $(VENV)/.installed
 	$(PIP) install --editable ".[test$(subst -,$(comma),$*)]"
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install --editable ".[docs]"
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
