@@ -337,6 +337,17 @@ def test_values_that_are_not_finite_leave_a_gap():
     assert line.get_xdata().tolist() == [1, 3]
 
 
+def test_what_is_counted_has_whole_ticks():
+    def whole(x):
+        picture = plot.lines(x, {"loss": np.ones(len(x))})
+        picture.canvas.draw()
+        return all(float(tick).is_integer() for tick in picture.axes[0].get_xticks())
+
+    assert whole(range(1, 5))
+    assert whole([1, 2])
+    assert not whole([1.0, 2.0])
+
+
 def test_the_timeline_says_of_how_many_networks_each_number_is():
     shown = {text.get_text() for text, _ in words(plot.error_timeline())}
     assert {"16.4 %", "11.7 %", "7.3 %", "6.7 %", "3.57 %", "5 networks, validation"} <= shown

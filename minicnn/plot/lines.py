@@ -29,7 +29,8 @@ def lines(
 ) -> Picture:
     """Draw lines over the same x, one for each name, with a legend if there are several.
 
-    x : numbers (N,); series : numbers (N,) by name, 1 to 8 of them; what is not finite is a gap
+    x : numbers (N,); integers get ticks at whole numbers only
+    series : numbers (N,) by name, 1 to 8 of them; what is not finite is a gap
     log : powers of ten at equal distances upwards; numbers of 0 and below are left out
 
     Raises `ShapeError`, `ArgumentError`.
@@ -37,6 +38,7 @@ def lines(
     >>> print(lines([0, 1, 2], {"square": [0, 1, 4]}, "Squares").alt)
     Squares. Over 0 to 2: square from 0 to 4.
     """
+    counted = np.asarray(numbers(x)).dtype.kind in "iu"
     across = np.asarray(numbers(x), np.float64)
     found = {name: np.asarray(numbers(y), np.float64) for name, y in series.items()}
     if not 1 <= len(found) <= MOST:
@@ -62,6 +64,8 @@ def lines(
                       markersize=3.5, color=colors.series[i % count],
                       linestyle=DASHES[(i // count + i) % len(DASHES)])  # fmt: skip
         axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+        if counted:  # there is no epoch 2.5
+            axes.locator_params(axis="x", integer=True)
         if len(found) > 1:
             axes.legend(handlelength=3.2)
         return headed(picture)
