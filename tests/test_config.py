@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import subprocess
 import sys
 import tomllib
@@ -257,6 +258,16 @@ def test_resolve_judges_names_and_values():
         resolve({"epochs": 0}, {})
     with pytest.raises(ConfigError, match="early_stopping watches"):
         resolve({"validation": 0.0}, {"early_stopping": 3})
+
+
+@pytest.mark.parametrize(("value", "expected"), [("numpy", "numpy"), ("", "numba")])
+def test_the_environment_chooses_the_kernel_set_of_a_run(value, expected):
+    code = "from minicnn.training.config import TrainConfig; print(TrainConfig().backend)"
+    environment = {**os.environ, "MINICNN_BACKEND": value}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == expected
 
 
 def test_dump_is_toml_with_a_header_and_help():

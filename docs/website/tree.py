@@ -103,10 +103,12 @@ def write(folder: Path) -> None:
 
 
 def write_notebooks(folder: Path) -> None:
-    """The notebooks as Jupyter has them, not yet run, beside the module that they share."""
+    """The notebooks as Jupyter has them, not yet run, beside what they share and read."""
     import jupytext
 
     folder.mkdir(parents=True, exist_ok=True)
+    measured = folder.parent / RESULTS.name
+    shutil.copytree(RESULTS, measured, ignore=shutil.ignore_patterns("*.md"), dirs_exist_ok=True)
     shutil.copy(NOTEBOOKS / "lesson.py", folder)
     size = os.environ.get("MINICNN_NOTEBOOK_SIZE", "full")
     for path in notebooks():

@@ -23,6 +23,7 @@ from minicnn.training.setting_checks import (
     problems_of,
     unknown_setting,
 )
+from minicnn_kernels import registry
 
 __all__ = ["TrainConfig", "dump", "field_types", "load_config", "resolve"]
 
@@ -195,7 +196,9 @@ class TrainConfig:
     seed: int = _setting(
         0, "seed of everything random: same seed, same run", minimum=0, maximum=2**63 - 1
     )
-    backend: str = _setting("numba", "kernel set that computes")
+    backend: str = _setting(
+        os.environ.get(registry.ENVIRONMENT_VARIABLE) or "numba", "kernel set that computes"
+    )
     graph: bool = _setting(False, "run several steps at once as a CUDA graph (on a GPU)")
     graph_steps: int = _setting(8, "steps that a graph holds", minimum=2)
     threads: int = _setting(0, "CPU threads; 0: one for each core", minimum=0)
