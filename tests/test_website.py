@@ -153,6 +153,8 @@ def test_docstrings_of_both_styles_become_lists():
     assert docstrings.to_rst(announced) == [*announced, ""]
     listed = ["Rules", "", "    - a", "    - b"]
     assert docstrings.to_rst(listed) == [*listed, ""]
+    below = ["Rules", "  - a", "    that goes on", "  - b"]
+    assert docstrings.to_rst(below) == [*below, ""]
 
 
 def build(folder, *options):

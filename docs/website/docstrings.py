@@ -54,7 +54,7 @@ def _block(block: list[str], before: str) -> list[str]:
     if block[0].startswith(DEEP) and before and not before.startswith(" "):
         return ["::", "", *block]
     start = next((i for i, line in enumerate(block) if line.startswith(DEEP)), len(block))
-    if start in (0, len(block)) or LIST.match(block[start].lstrip()):
+    if start in (0, len(block)) or any(LIST.match(line.lstrip()) for line in block[1 : start + 1]):
         return _text(block)
     return [*_text(block[:start]), "", *_inset(block[start:])]
 
