@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments import common_settings, parser, pyplot, save, trained, write_json
+from experiments import common_settings, parser, pyplot, trained, write_json
 
 import minicnn
-from minicnn import inspect, models
+from minicnn import inspect, models, plot
 from minicnn.errors import ConfigError, MiniCNNError, nearest
 from minicnn.training.auxiliary import total_loss
 from minicnn.training.files import atomic_write
@@ -97,7 +97,7 @@ def main() -> None:
             rows.append({"family": entry.family, "model": entry.model, "error": str(error)})
         write(rows, settings, options.output)
     print("\n" + markdown(rows, settings))
-    plot(rows, settings, options.output / "league_table.png")
+    draw(rows, options.output / "league_table.png")
 
 
 def chosen(only: list[str] | None, made: argparse.ArgumentParser) -> list[Entry]:
@@ -180,56 +180,16 @@ def markdown(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
 
 def write(rows: list[dict[str, Any]], settings: dict[str, Any], output: Path) -> None:
     """Write the table as far as it goes, as Markdown and JSON."""
-    write_json(output / "league_table.json", {"settings": settings, "rows": rows})
+    asked = {name: value for name, value in settings.items() if name != "output"}
+    write_json(output / "league_table.json", {"settings": asked, "rows": rows})
     atomic_write(output / "league_table.md", markdown(rows, settings) + "\n")
 
 
-def plot(rows: list[dict[str, Any]], settings: dict[str, Any], path: Path) -> None:
-    """Accuracy against multiply-adds, each point with its name."""
-    plt = pyplot()
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy against multiply-adds and parameters, each point with its name."""
     good = [found for found in rows if "error" not in found]
-    if plt is None or not good:
-        return
-    figure, axes = plt.subplots(figsize=(9, 6))
-    x = [found["multiply_adds"] for found in good]
-    y = [100 * found["accuracy"] for found in good]
-    axes.scatter(x, y, s=30, color="tab:blue", zorder=3)
-    axes.set_xscale("log")
-    axes.set_xlabel("multiply-adds for an image")
-    axes.set_ylabel("test accuracy, %")
-    axes.set_title(f"Fashion-MNIST, {settings['epochs']} epochs each")
-    axes.grid(True, which="major", alpha=0.3)
-    axes.margins(x=0.18, y=0.1)
-    figure.canvas.draw()
-    label(axes, [(found["family"], a, b) for found, a, b in zip(good, x, y, strict=True)])
-    save(figure, path)
-    plt.close(figure)
-
-
-def label(axes: Any, points: list[tuple[str, float, float]], height: float = 11.0) -> None:
-    """Write each name beside its point, moved up where an earlier name would be under it.
-
-    ``height`` is that of a line in points; a name is about half of it wide for each letter.
-    """
-    scale = 72 / axes.figure.dpi
-    taken: list[tuple[float, float, float]] = []
-    for name, a, b in sorted(points, key=lambda point: point[2]):
-        left, low = (v * scale for v in axes.transData.transform((a, b)))
-        left, low, width = left + 6, low - height / 3, 0.55 * height * len(name)
-        start = low
-        for other_left, other_low, other_width in sorted(taken, key=lambda t: t[1]):
-            beside = left + width < other_left or other_left + other_width < left
-            if not beside and abs(low - other_low) < height:
-                low = other_low + height
-        taken.append((left, low, width))
-        axes.annotate(
-            name,
-            (a, b),
-            xytext=(6, low - start - height / 3),
-            textcoords="offset points",
-            fontsize=9,
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "gray"} if low > start else None,
-        )
+    if good and pyplot() is not None:
+        plot.zoo_scatter(good).save(path)
 
 
 if __name__ == "__main__":
