@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("sklearn", reason='the API has MiniCNNClassifier, the extra "sklearn"')
+
 WEBSITE = Path(__file__).parents[1] / "docs" / "website"
 sys.path.insert(0, str(WEBSITE))  # its modules import each other by name, as when run
 
