@@ -30,6 +30,7 @@ import zoo  # noqa: E402
 from minicnn import models  # noqa: E402
 from minicnn.cli import COMMANDS, _parser  # noqa: E402
 from minicnn.training import recipes  # noqa: E402
+from minicnn_kernels import registry  # noqa: E402
 
 README = (tree.ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -128,6 +129,17 @@ def test_a_link_of_the_readme_finds_the_page_of_its_section():
     assert done == {"p/a.md": "[x](../q.md) [y](../y.md) [z](../from/k/z.md)", "q.md": "here"}
     with pytest.raises(KeyError, match="no such"):
         readme.assembled({"p.md": "<!-- readme: no such -->"}, text, {})
+
+
+def test_python_on_the_pages_runs(capsys, monkeypatch):
+    for held in ("_backends", "_loaded"):  # a page registers a kernel set
+        monkeypatch.setattr(registry, held, dict(getattr(registry, held)))
+    texts = [path.read_text(encoding="utf-8") for path in tree.PAGES.rglob("*.md")]
+    examples = [code for text in texts for code in re.findall(r"```python\n(.*?)```", text, re.S)]
+    assert examples
+    for code in examples:
+        exec(compile(code, "a page", "exec"), {})
+    assert "[0. 2.]" in capsys.readouterr().out
 
 
 def test_docstrings_of_both_styles_become_lists():
