@@ -172,6 +172,14 @@ def test_a_file_system_without_locks_locks_nothing(tmp_path, monkeypatch):
 # Ctrl-C ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C strikes though the tests may run in a shell's background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press_ctrl_c(monkeypatch, place, name, at=1):
     """Press Ctrl-C in the ``at``-th call of a function."""
     whole, calls = getattr(place, name), [0]
@@ -191,6 +199,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(("at", "epochs"), [(1, 0), (2, 1)])
 def test_ctrl_c_in_the_validation(tmp_path, monkeypatch, capsys, at, epochs):
     """Saved within a batch, in the last epoch too, and resumed to the very same weights."""
@@ -212,6 +221,7 @@ def test_ctrl_c_in_the_validation(tmp_path, monkeypatch, capsys, at, epochs):
     assert records[0] == records[1]
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_in_the_test_after_training(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         press_ctrl_c(patch, evaluation, "ConfusionMatrix", at=3)
@@ -222,6 +232,7 @@ def test_ctrl_c_in_the_test_after_training(tmp_path, monkeypatch, capsys):
     assert "test_accuracy" in json.loads(Path("runs", "run", "result.json").read_text())
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_while_the_data_are_loaded(tmp_path, monkeypatch, capsys):
     def load(split, source):
         os.kill(os.getpid(), signal.SIGINT)
