@@ -66,6 +66,11 @@ def _go_on_with(other: bytes, place, start) -> Edit:
     return lambda data: data[: place(len(data))] + other[start(len(other)) :]
 
 
+def _one_of(samples: Sequence[bytes]) -> st.SearchStrategy[bytes]:
+    """`sampled_from` without the samples in its description, which would be long."""
+    return st.integers(0, len(samples) - 1).map(lambda number: samples[number])
+
+
 def edits(samples: Sequence[bytes]) -> st.SearchStrategy[Edit]:
     """One edit of a file of which ``samples`` are valid examples."""
     return st.one_of(
@@ -81,7 +86,7 @@ def edits(samples: Sequence[bytes]) -> st.SearchStrategy[Edit]:
         st.builds(_replace, _places, st.just(0), st.sampled_from(TOKENS)),
         st.builds(_double, _places, _lengths, _places),
         st.builds(_cut, _places),
-        st.builds(_go_on_with, st.sampled_from(samples), _places, _places),
+        st.builds(_go_on_with, _one_of(samples), _places, _places),
     )
 
 
@@ -89,8 +94,8 @@ def edits(samples: Sequence[bytes]) -> st.SearchStrategy[Edit]:
 def damaged(draw, samples: Sequence[bytes]) -> bytes:
     """Bytes of a damaged file; one time in eight they are drawn at random, or left valid."""
     if draw(st.integers(0, 7)) == 0:
-        return draw(st.one_of(st.binary(max_size=200), st.sampled_from(samples)))
-    data = draw(st.sampled_from(samples))
+        return draw(st.one_of(st.binary(max_size=200), _one_of(samples)))
+    data = draw(_one_of(samples))
     for edit in draw(st.lists(edits(samples), min_size=1, max_size=4)):
         data = edit(data)
     return data

@@ -1,11 +1,13 @@
 """Archives are unpacked into the cache, and hostile ones not at all."""
 
+import gzip
 import http.server
 import io
 import shutil
 import stat
 import tarfile
 import threading
+import tracemalloc
 import warnings
 import zipfile
 from functools import partial
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from image_files import write_shapes
 
 from minicnn.data import ImageFolder
-from minicnn.data._archive import extract
+from minicnn.data._archive import extract, is_archive
 from minicnn.errors import DataError
 
 
@@ -51,7 +53,33 @@ def member(name, kind=tarfile.REGTYPE, target=""):
     return info
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar", "gztar", "xztar"])
+def long_name(size):
+    """The head of a tar's member whose name has so many bytes."""
+    head = member("././@LongLink", tarfile.GNUTYPE_LONGNAME)
+    head.size = size
+    return head.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("content", [
+    long_name(2**31) + bytes(1024),
+    gzip.compress(long_name(2**26) + bytes(2**26)),
+    b"\x5d" + b"\xff" * 12 + bytes(600),  # bare LZMA with a dictionary of 4 GiB
+])  # fmt: skip
+def test_what_an_archive_claims_takes_no_memory(tmp_path, content):
+    path = tmp_path / "claims.tar"
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        assert not is_archive(path)
+        with pytest.raises(DataError, match="cannot be unpacked"):
+            extract(path, tmp_path / "cache")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar", "bztar", "xztar"])
 def test_a_folder_in_an_archive_is_the_folder(tmp_path, cache, kind):
     write_shapes(tmp_path / "shapes", 4)
     archive = shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path, "shapes")

@@ -7,6 +7,8 @@ through afterwards, a device can be created, and a few kilobytes can unpack to p
     names       are taken apart here, and one that is absolute or has ".." in it ends everything
     kinds       only files and folders are made; a link or a device ends everything
     sizes       are counted while bytes arrive, because what an archive says of itself may be wrong
+    names' own  sizes, of a tar's long names and further attributes, which `tarfile` reads into
+                memory whole, are looked at before
 
 Everything is written into a temporary folder that takes its final name in one step when it is
 whole. The name is the archive's SHA-256: an archive that was changed is unpacked anew, and one that
@@ -26,14 +28,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Literal
 
 from minicnn.data._download import file_digest
 from minicnn.errors import DataError
 
 MAX_FILES = 2_000_000
 MAX_BYTES = 200 * 2**30
+MAX_ATTRIBUTES = 2**20  # bytes of a name, a comment and so on; paths have up to 4,096
 _CHUNK = 1 << 20
+_Mode = Literal["r:", "r:gz", "r:bz2", "r:xz"]
+_MODES: dict[bytes, _Mode] = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\0": "r:xz"}
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,38 @@ class _Entry:
     open: Callable[[], IO[bytes] | None]
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose name and attributes are of a size that names have."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        found = super().frombuf(buf, encoding, errors)
+        if not (found.isfile() or found.isdir()) and found.size > MAX_ATTRIBUTES:
+            raise tarfile.ReadError(f"attributes of {found.size:,} bytes, as no file has them")
+        return found
+
+
+def _tar(path: Path) -> tarfile.TarFile:
+    """The tar, by the first bytes of its compression.
+
+    Trying all decoders, as `tarfile` does by itself, takes gigabytes where a file happens to look
+    like bare LZMA, whose head is any byte and the size of a dictionary.
+    """
+    with open(path, "rb") as file:
+        start = file.read(6)
+    plain: _Mode = "r:"
+    mode = next((mode for magic, mode in _MODES.items() if start.startswith(magic)), plain)
+    return tarfile.open(path, mode, tarinfo=_Member)
+
+
 def is_archive(path: Path) -> bool:
     """Tell whether a file is a .zip or a .tar, plain or compressed, by its content."""
     try:
-        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        if zipfile.is_zipfile(path):
+            return True
+        with _tar(path):
+            return True
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError):
         return False
 
 
@@ -146,7 +178,7 @@ def _entries(archive: Path) -> Iterator[_Entry]:
             for info in file.infolist():
                 yield _Entry(info.filename, _zip_kind(info), partial(file.open, info))
         return
-    with tarfile.open(archive) as tar:
+    with _tar(archive) as tar:
         for member in tar:
             yield _Entry(member.name, _tar_kind(member), partial(tar.extractfile, member))
 
