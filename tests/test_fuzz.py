@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import pickle
 import struct
@@ -163,12 +164,11 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_note_of_the_best_that_leads_out_of_the_run(tmp_path):
+@pytest.mark.parametrize("name", ["../../two/checkpoints/a", "a" * 5000])
+def test_a_note_of_the_best_that_names_no_checkpoint_of_the_run(tmp_path, name):
     for run in ("one", "two"):
         save_checkpoint(tmp_path / run, "a", {}, {}, {"step": 1})
-    (tmp_path / "one" / "checkpoints" / "best.json").write_text(
-        '{"name": "../../two/checkpoints/a"}'
-    )
+    (tmp_path / "one" / "checkpoints" / "best.json").write_text(json.dumps({"name": name}))
     with pytest.raises(MiniCNNError, match=r"best\.json is corrupt"):
         best_checkpoint(tmp_path / "one")
 

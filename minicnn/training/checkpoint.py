@@ -319,10 +319,10 @@ def _checkpoints(run_folder: PathLike) -> Path:
 
 
 def _check_name(function: str, name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         raise ArgumentError(
-            f"{function}: the name {name!r} must be letters, digits, '.', '_' and '-', and begin "
-            "with a letter or digit."
+            f"{function}: the name {name!r:.220} must be at most 200 letters, digits, '.', '_' and "
+            "'-', and begin with a letter or digit."
         )
 
 
