@@ -139,6 +139,23 @@ def test_sizes_are_bounded_by_what_arrives(tmp_path):
     assert sorted(path.name for path in whole.iterdir()) == ["0.jpg", "1.jpg", "2.jpg"]
 
 
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_a_tar_that_ends_at_a_damaged_member(tmp_path, ending):
+    tarred(tmp_path / "whole.tar", (member("a/1.jpg"), b"x"), (member("a/2.jpg"), b"y"))
+    content = bytearray((tmp_path / "whole.tar").read_bytes())
+    content[1024:1034] = b"\x55" * 10  # the name in the second head
+    path = tmp_path / f"damaged.{ending}"
+    path.write_bytes(gzip.compress(content) if ending == "tar.gz" else content)
+    with pytest.raises(DataError, match="no member at byte 1,024"):
+        extract(path, tmp_path / "cache")
+    data = bytearray(gzip.compress((tmp_path / "whole.tar").read_bytes()))
+    data[-8] ^= 1  # of its checksum
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        extract(path, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_damaged_and_encrypted_archives(tmp_path):
     write_shapes(tmp_path / "shapes", 2)
     for kind in ("zip", "gztar"):

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from minicnn.data._download import file_digest
 from minicnn.errors import DataError
@@ -181,6 +181,17 @@ def _entries(archive: Path) -> Iterator[_Entry]:
     with _tar(archive) as tar:
         for member in tar:
             yield _Entry(member.name, _tar_kind(member), partial(tar.extractfile, member))
+        _check_end(tar)
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Raise where the members end at a damaged one; reading on, a decoder compares its checksum."""
+    file: Any = tar.fileobj
+    file.seek(tar.offset)
+    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError(f"there is no member at byte {tar.offset:,}")
+    while file.read(_CHUNK):
+        pass
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> str:
