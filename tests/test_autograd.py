@@ -543,6 +543,13 @@ def test_python_data_becomes_float32_and_arrays_keep_their_dtype():
     assert minicnn.tensor([1.0], dtype=np.float64).dtype == np.float64
 
 
+@pytest.mark.parametrize(("value", "dtype"), [(0.1, np.float64), (16777217.0, np.int64)])
+def test_a_wanted_dtype_gets_the_number_as_it_was_written(value, dtype):
+    """Not rounded to float32 on the way."""
+    assert minicnn.tensor([value], dtype=dtype).item() == value
+    assert minicnn.tensor(value, dtype=dtype).item() == value
+
+
 def test_tensor_copies_and_tensor_class_does_not():
     array = np.ones(2, np.float32)
     assert Tensor(array).array is array
