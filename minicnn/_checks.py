@@ -23,7 +23,7 @@ def check_dtypes(op: str, forward: Callable[..., Any], arrays: list[Any]) -> Non
         listed = ", ".join(
             f"{names.get(i, f'argument {i}')} is {a.dtype} {a.shape}" for i, a in floats
         )
-        raise DTypeError(f"{op}: {listed}; convert them to one dtype with .astype().")
+        raise DTypeError(f"{op}: {listed}; convert their arrays to one dtype with .astype().")
 
 
 def check_gradient(what: str, g: Any, spec: tuple[tuple[int, ...], Any]) -> None:

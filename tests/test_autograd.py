@@ -497,7 +497,7 @@ def test_mixed_dtypes_name_the_arguments():
         F.conv2d(x, w, b)
     assert str(raised.value) == (
         "conv2d: x is float32 (1, 1, 3, 3), weight is float64 (1, 1, 2, 2), bias is float32 (1,); "
-        "convert them to one dtype with .astype()."
+        "convert their arrays to one dtype with .astype()."
     )
 
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from minicnn.errors import ArgumentError, ShapeError
+from minicnn.errors import ArgumentError, DTypeError, ShapeError
+
+
+def check_float(x: Any, caller: str) -> None:
+    """Raise `DTypeError` where x holds whole numbers or booleans, such as the bytes of an image."""
+    if x.dtype.kind != "f":
+        raise DTypeError(
+            f"{caller}: x is {x.dtype}, but must hold floating-point numbers; convert its array "
+            "with .astype(np.float32), and divide the bytes of an image by 255."
+        )
 
 
 def check_map(x: Any, caller: str) -> tuple[int, int, int, int]:
-    """Return N, C, H, W of a batch of maps, or raise `ShapeError`."""
+    """Return N, C, H, W of a batch of maps, or raise `ShapeError` or `DTypeError`."""
+    check_float(x, caller)
     if len(x.shape) != 4:
         cure = "add the batch axis with x[None]" if len(x.shape) == 3 else "reshape it"
         raise ShapeError(

@@ -97,7 +97,8 @@ def conv2d(
     padding : a number, a pair, "valid" (none) or "same" (OH, OW = H, W; stride 1 only)
     groups : split channels and filters into this many independent parts (AlexNet's two GPUs)
 
-    Returns a Tensor (N, F, OH, OW). Saved for backward: x and weight. Raises `ShapeError`.
+    Returns a Tensor (N, F, OH, OW). Saved for backward: x and weight. Raises `ShapeError`,
+    `DTypeError` where x holds integers.
     Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", II.A.
 
     >>> x = Tensor([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]]])

@@ -6,6 +6,7 @@ from typing import Any
 
 from minicnn.autograd import Op, Tensor, apply
 from minicnn.errors import ShapeError
+from minicnn.functional._checks import check_float
 from minicnn_kernels.reference import Array, Kernels
 
 
@@ -33,11 +34,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     weight : Tensor (F, K)
     bias : Tensor (F,) or None
 
-    Returns a Tensor (..., F). Saved for backward: x and weight. Raises `ShapeError`.
+    Returns a Tensor (..., F). Saved for backward: x and weight. Raises `ShapeError`, `DTypeError`.
 
     >>> linear(Tensor([[1.0, 2.0]]), Tensor([[3.0, 4.0]]), Tensor([0.5])).array
     array([[11.5]], dtype=float32)
     """
+    check_float(x, "linear")
     if len(weight.shape) != 2 or len(x.shape) < 1:
         raise ShapeError(f"linear: weight must be (F, K), but is {weight.shape}; x is {x.shape}.")
     F, K = weight.shape

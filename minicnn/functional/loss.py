@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import Op, Tensor, apply
-from minicnn.errors import ArgumentError, GraphError, ShapeError
-from minicnn.functional._checks import check_reduction
+from minicnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from minicnn.functional._checks import check_float, check_reduction
 from minicnn.functional.reduction import mean, sum
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Array, Kernels
@@ -51,14 +51,15 @@ def cross_entropy(
     weight : numbers (K,), the importance of each class; or None
     reduction : "mean" (with ``weight`` and integers the weighted mean), "sum" or "none" -> (N,)
 
-    Saved for backward: softmax and q. Raises `ShapeError`. A label out of range is an
-    `ArgumentError`, or, where the logits are on a GPU, a loss of NaN. Source of the smoothing:
-    Szegedy et al. 2016, section 7.
+    Saved for backward: softmax and q. Raises `ShapeError`, `DTypeError`. A label out
+    of range is an `ArgumentError`, or, where the logits are on a GPU, a loss of NaN. Source of the
+    smoothing: Szegedy et al. 2016, section 7.
 
     >>> round(cross_entropy(Tensor([[2.0, 1.0, 0.1]]), [0]).item(), 6)
     0.41703
     """
     check_reduction(reduction, "cross_entropy")
+    check_float(x, "cross_entropy")
     if len(x.shape) != 2 or 0 in x.shape:
         raise ShapeError(
             f"cross_entropy: x must hold logits (N, K), N and K at least 1, but is {x.shape}."
@@ -119,6 +120,11 @@ def _target_distribution(xp: Any, logits: Array, target: Any) -> tuple[Array, Ar
                 f"{logits.shape}; they must be equal (class numbers must be integers)."
             )
         return values.astype(logits.dtype), None
+    if values.dtype.kind not in "iu":
+        raise DTypeError(
+            f"cross_entropy: target is {values.dtype}; give class numbers as integers, for example "
+            "target.astype(np.int64), or probabilities (N, K)."
+        )
     if values.shape != (N,):
         raise ShapeError(
             f"cross_entropy: target holds {values.shape} class numbers, but x has {N} rows (x is "

@@ -6,6 +6,7 @@ from typing import Any
 
 from minicnn.autograd import Op, Tensor, apply
 from minicnn.errors import ArgumentError, ShapeError
+from minicnn.functional._checks import check_float
 from minicnn.functional.pooling import max_pool2d, pool_window
 from minicnn_kernels.geometry import IntPair, Padding, Window2d
 from minicnn_kernels.reference import Array, Kernels
@@ -275,6 +276,7 @@ def local_response_norm(
     >>> local_response_norm(x, 5, k=2, divide_alpha_by_n=False).array.ravel().round(4)
     array([0.5943, 1.1879, 1.7801, 2.3704, 2.9635, 3.5574], dtype=float32)
     """
+    check_float(x, "local_response_norm")
     if len(x.shape) < 2:
         raise ShapeError(f"local_response_norm: x must be (N, C, ...), but is {x.shape}.")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -302,6 +304,7 @@ def _check_count(x: Tensor) -> None:
 
 
 def _check_channels(x: Tensor, *per_channel: Any) -> None:
+    check_float(x, "batch_norm")
     if len(x.shape) < 2:
         raise ShapeError(f"batch_norm: x must be (N, C, ...), but is {x.shape}.")
     C = x.shape[1]

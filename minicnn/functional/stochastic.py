@@ -12,7 +12,7 @@ from typing import Any
 from minicnn import random
 from minicnn.autograd import Op, Tensor, apply
 from minicnn.errors import ArgumentError
-from minicnn.functional._checks import check_probability
+from minicnn.functional._checks import check_float, check_probability
 from minicnn_kernels.reference import Array, Kernels
 
 
@@ -49,6 +49,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, *, key: int | None
     >>> dropout(Tensor([1.0]), 0.5, training=False).array
     array([1.], dtype=float32)
     """
+    check_float(x, "dropout")
     p = check_probability(p, "dropout")
     if not training or p == 0.0:
         return x
@@ -70,6 +71,7 @@ def stochastic_depth(
            [0., 0.],
            [2., 2.]], dtype=float32)
     """
+    check_float(x, "stochastic_depth")
     p = check_probability(p, "stochastic_depth")
     if mode not in ("row", "batch"):
         raise ArgumentError(f"stochastic_depth: mode is {mode!r}; use 'row' or 'batch'.")

@@ -6,11 +6,15 @@ import numpy as np
 
 import minicnn.functional as F
 from minicnn import Tensor
-from minicnn.errors import ArgumentError, GraphError, OutOfRangeError, ShapeError
+from minicnn.errors import ArgumentError, DTypeError, GraphError, OutOfRangeError, ShapeError
 
 
 def ones(*shape):
     return Tensor(np.ones(shape, np.float32))
+
+
+def integers(*shape):
+    return Tensor(np.ones(shape, np.uint8))
 
 
 ERRORS = {
@@ -24,6 +28,56 @@ ERRORS = {
         lambda: F.conv2d(ones(3, 8, 8), ones(6, 3, 5, 5)),
         ShapeError,
         "conv2d: x must be (N, C, H, W), but has 3 axes, shape (3, 8, 8); add the batch axis",
+    ),
+    "bytes into a convolution": (
+        lambda: F.conv2d(integers(1, 1, 4, 4), ones(1, 1, 2, 2)),
+        DTypeError,
+        "conv2d: x is uint8, but must hold floating-point numbers; convert its array with .astype",
+    ),
+    "bytes into pooling": (
+        lambda: F.avg_pool2d(integers(1, 1, 4, 4), 2),
+        DTypeError,
+        "avg_pool2d: x is uint8",
+    ),
+    "integers into linear": (
+        lambda: F.linear(integers(2, 3), ones(1, 3)),
+        DTypeError,
+        "linear: x is uint8",
+    ),
+    "integers into batch norm": (
+        lambda: F.batch_norm(integers(2, 3), None, None),
+        DTypeError,
+        "batch_norm: x is uint8",
+    ),
+    "integers into response normalisation": (
+        lambda: F.local_response_norm(integers(2, 3), 3),
+        DTypeError,
+        "local_response_norm: x is uint8",
+    ),
+    "integers into dropout": (
+        lambda: F.dropout(integers(2, 3)),
+        DTypeError,
+        "dropout: x is uint8",
+    ),
+    "integers into stochastic depth": (
+        lambda: F.stochastic_depth(integers(2, 3), 0.5),
+        DTypeError,
+        "stochastic_depth: x is uint8",
+    ),
+    "integer logits": (
+        lambda: F.cross_entropy(integers(2, 3), [0, 1]),
+        DTypeError,
+        "cross_entropy: x is uint8",
+    ),
+    "boolean labels": (
+        lambda: F.cross_entropy(ones(2, 2), np.array([True, False])),
+        DTypeError,
+        "cross_entropy: target is bool; give class numbers as integers, for example target.astype(",
+    ),
+    "labels as text": (
+        lambda: F.cross_entropy(ones(2, 2), ["0", "1"]),
+        DTypeError,
+        "cross_entropy: target is <U1; give class numbers as integers",
     ),
     "groups": (
         lambda: F.conv2d(ones(1, 3, 4, 4), ones(4, 1, 2, 2), groups=2),
