@@ -8,22 +8,27 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from minicnn.errors import DTypeError, ShapeError
+from minicnn.errors import DTypeError, GraphError, ShapeError
 from minicnn_kernels import registry
 
 
-def check_dtypes(op: str, forward: Callable[..., Any], arrays: list[Any]) -> None:
-    """Raise `DTypeError` where floating-point arguments differ, naming each of them."""
+def check_call(op: Any, arrays: list[Any]) -> None:
+    """Raise `GraphError` for an op that is in a graph, `DTypeError` where float types differ."""
+    if op.parents or op.freed:
+        raise GraphError(
+            f"{op.name}: this op object is part of a graph already, whose gradients would be lost; "
+            "make a new one for each call of apply."
+        )
     dtypes = {a.dtype for a in arrays if hasattr(a, "dtype")}
     if len(dtypes) > 1 and len({dtype for dtype in dtypes if dtype.kind == "f"}) > 1:
         floats = [
             (i, a) for i, a in enumerate(arrays) if hasattr(a, "dtype") and a.dtype.kind == "f"
         ]
-        names = dict(enumerate(list(inspect.signature(forward).parameters)[1:]))
+        names = dict(enumerate(list(inspect.signature(op.forward).parameters)[1:]))
         listed = ", ".join(
             f"{names.get(i, f'argument {i}')} is {a.dtype} {a.shape}" for i, a in floats
         )
-        raise DTypeError(f"{op}: {listed}; convert their arrays to one dtype with .astype().")
+        raise DTypeError(f"{op.name}: {listed}; convert their arrays to one dtype with .astype().")
 
 
 def check_gradient(what: str, g: Any, spec: tuple[tuple[int, ...], Any]) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from minicnn._checks import check_dtypes, check_gradient, guarded, snake_case
+from minicnn._checks import check_call, check_gradient, guarded, snake_case
 from minicnn.errors import DTypeError, GraphError, ShapeError
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
@@ -287,17 +287,17 @@ def apply(op: Op, *arguments: Any) -> Tensor:
     """Run an op on tensors, arrays, numbers and None, and connect the result to the graph.
 
     All floating-point arrays must have one dtype and all arrays one device. Raises `DTypeError`,
-    `DeviceError` and what the op raises.
+    `DeviceError`, `GraphError` for an op that was applied before, and what the op raises.
 
     >>> from minicnn.functional.activation import Relu
     >>> apply(Relu(), Tensor([-1.0, 1.0])).array
     array([0., 1.], dtype=float32)
     """
     arrays = [a.array if isinstance(a, Tensor) else a for a in arguments]
+    k = registry.kernels_for(op.name, arrays)
+    check_call(op, arrays)
     grad_enabled = _thread.grad_enabled
     op.needs = tuple(grad_enabled and isinstance(a, Tensor) and a.requires_grad for a in arguments)
-    k = registry.kernels_for(op.name, arrays)
-    check_dtypes(op.name, op.forward, arrays)
     result = Tensor(guarded(op, op.forward, k, *arrays))
     if _thread.record is not None:
         _thread.record(op, arguments, result)

@@ -214,6 +214,21 @@ def test_a_gradient_too_many_names_the_op():
         y.backward(np.ones(1, np.float32))
 
 
+def test_an_op_object_serves_one_graph_only():
+    """A second call would send the gradients of both results to the second argument."""
+    op, x, y = Custom(lambda gy: gy), leaf(1.0), leaf(2.0)
+    result = apply(op, x)
+    refused = r"custom: this op object is part of a graph already.*make a new one for each call"
+    with pytest.raises(GraphError, match=refused):
+        apply(op, y)
+    with pytest.raises(GraphError, match=refused), no_grad():
+        apply(op, y)
+    result.backward()
+    assert x.grad.tolist() == [1.0]
+    with pytest.raises(GraphError, match=refused):
+        apply(op, y)
+
+
 def test_an_unfinished_op_says_what_is_missing():
     class Half(Op):
         pass
