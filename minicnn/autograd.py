@@ -19,12 +19,12 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from minicnn._checks import check_call, check_gradient, guarded, snake_case
+from minicnn._grad_mode import is_grad_enabled, no_grad
 from minicnn.errors import DTypeError, GraphError, ShapeError
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
@@ -37,39 +37,10 @@ _creation_order = itertools.count()
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        self.grad_enabled = True
-        self.outer_modes: list[bool] = []
         self.record: Callable[[Op, tuple[Any, ...], Tensor], None] | None = None
 
 
 _thread = _Thread()
-
-
-class no_grad(ContextDecorator):
-    """Build no graph inside the ``with`` block or the decorated function, in this thread.
-
-    >>> x = Tensor([1.0], requires_grad=True)
-    >>> with no_grad():
-    ...     (x * 2).requires_grad
-    False
-    """
-
-    def __enter__(self) -> no_grad:
-        _thread.outer_modes.append(_thread.grad_enabled)
-        _thread.grad_enabled = False
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        _thread.grad_enabled = _thread.outer_modes.pop()
-
-
-def is_grad_enabled() -> bool:
-    """True unless this thread is inside `no_grad`.
-
-    >>> is_grad_enabled()
-    True
-    """
-    return _thread.grad_enabled
 
 
 class Tensor:
@@ -296,7 +267,7 @@ def apply(op: Op, *arguments: Any) -> Tensor:
     arrays = [a.array if isinstance(a, Tensor) else a for a in arguments]
     k = registry.kernels_for(op.name, arrays)
     check_call(op, arrays)
-    grad_enabled = _thread.grad_enabled
+    grad_enabled = is_grad_enabled()
     op.needs = tuple(grad_enabled and isinstance(a, Tensor) and a.requires_grad for a in arguments)
     result = Tensor(guarded(op, op.forward, k, *arrays))
     if _thread.record is not None:

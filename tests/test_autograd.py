@@ -436,6 +436,39 @@ def test_no_grad_as_a_decorator():
     assert minicnn.is_grad_enabled()
 
 
+def test_no_grad_as_a_decorator_of_a_generator():
+    """The body runs after the call: without a graph there, with one where the values are used."""
+    x, seen, sent = leaf(1.0), [], []
+
+    @no_grad()
+    def doubled(times):
+        try:
+            for _ in range(times):
+                try:
+                    sent.append((yield x * 2))
+                except KeyError:
+                    seen.append((x * 2).requires_grad)
+        finally:
+            seen.append((x * 2).requires_grad)
+        return times
+
+    values = doubled(2)
+    assert not next(values).requires_grad
+    assert (x * 2).requires_grad
+    assert not values.throw(KeyError()).requires_grad
+    with pytest.raises(StopIteration) as end:
+        values.send("a value")
+    assert end.value.value == 2
+    assert seen == [False, False]
+    assert sent == ["a value"]
+    values = doubled(1)
+    next(values)
+    values.close()
+    assert seen == [False] * 3
+    assert minicnn.is_grad_enabled()
+    assert doubled.__name__ == "doubled"
+
+
 def test_no_grad_of_one_thread_is_not_that_of_another():
     inside, checked = threading.Event(), threading.Event()
     found = []
