@@ -47,7 +47,8 @@ class Tensor:
     """An array that knows how it was computed.
 
     ``array`` may be a NumPy or CuPy array, which is taken as it is and must not be changed while a
-    graph uses it, or numbers and nested lists, which become float32 (integers stay integers).
+    graph uses it, or numbers and nested lists, which become float32 (integers stay integers). One
+    in the byte order of another machine is copied into this one's.
 
     Attributes
         array : the values
@@ -73,8 +74,11 @@ class Tensor:
                 array = array.astype(np.float32)
         elif isinstance(array, np.generic):
             array = np.asarray(array)
-        if array.dtype.kind not in "fiub":
+        if getattr(array.dtype, "kind", "?") not in "fiub":
+            registry.device_of(array)  # an array of another library: says so
             raise DTypeError(f"Tensor: cannot hold {array.dtype} values; pass numbers or booleans.")
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         if requires_grad and array.dtype.kind != "f":
             raise DTypeError(
                 f"Tensor: requires_grad needs floating-point values, not {array.dtype}; "
@@ -368,4 +372,5 @@ def _added(total: tuple[Array, bool], gx: Array) -> tuple[Array, bool]:
     if owned:
         array += gx
         return array, True
-    return array + gx, True
+    array = array + gx
+    return (np.asarray(array) if isinstance(array, np.generic) else array), True

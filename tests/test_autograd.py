@@ -11,7 +11,7 @@ import pytest
 import minicnn
 from minicnn import Op, Tensor, apply, no_grad
 from minicnn import functional as F
-from minicnn.errors import DTypeError, GraphError, OutOfRangeError, ShapeError
+from minicnn.errors import DeviceError, DTypeError, GraphError, OutOfRangeError, ShapeError
 from minicnn.functional.activation import Relu
 from minicnn.testing import assert_close
 from minicnn_kernels import registry
@@ -596,6 +596,31 @@ def test_a_wanted_dtype_gets_the_number_as_it_was_written(value, dtype):
     """Not rounded to float32 on the way."""
     assert minicnn.tensor([value], dtype=dtype).item() == value
     assert minicnn.tensor(value, dtype=dtype).item() == value
+
+
+def test_arrays_in_a_foreign_byte_order_train_like_others():
+    x = Tensor(np.array([1.0, 2.0, 3.0], np.dtype(np.float32).newbyteorder()), requires_grad=True)
+    assert x.dtype == np.float32
+    weight = minicnn.nn.Parameter(np.ones((1, 3), np.dtype(np.float32).newbyteorder()))
+    F.linear(x * x, weight).sum().backward()
+    assert x.grad.tolist() == [2.0, 4.0, 6.0]
+    assert weight.grad.tolist() == [[1.0, 4.0, 9.0]]
+
+
+def test_arrays_of_other_libraries_are_named():
+    class Foreign:
+        dtype, shape = "float32", (2,)
+
+    with pytest.raises(DeviceError, match="type Foreign; convert it to NumPy or CuPy"):
+        Tensor(Foreign())
+
+
+def test_the_sum_of_gradients_of_a_number_is_an_array():
+    x = leaf(1.0, 2.0)
+    total = x.sum().retain_grad()
+    (total * 2 + total * 3).backward()
+    assert isinstance(total.grad, np.ndarray)
+    assert total.grad.item() == 5.0
 
 
 def test_tensor_copies_and_tensor_class_does_not():
