@@ -164,6 +164,22 @@ def test_values_of_any_size_and_offset(offset, scale):
     gradcheck(lambda x: (x - offset) * (x - offset), offset + scale * distinct((4, 3)))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((np.arange(3),), "arrays is an array of int64;"),
+        ((2.0, np.float64(2.0)), "arrays is a float, a float64;"),
+        (((distinct((2,)), distinct((2,))),), "arrays is a tuple;"),
+        ((), "arrays is nothing;"),
+    ],
+)
+def test_nothing_to_check_is_no_success(arguments, named):
+    with pytest.raises(ArgumentError, match=f"gradcheck: there is no gradient to check, {named}"):
+        gradcheck(lambda *x: scaled(2.0)(Tensor([1.0])), *arguments)
+    with pytest.raises(ArgumentError, match=r"no gradient to check, differentiable is \(\);"):
+        gradcheck(scaled(2.0), distinct((2,)), differentiable=())
+
+
 def test_a_function_of_numbers_and_of_empty_arrays():
     gradcheck(lambda x: x * x, np.array(3.0))
     gradcheck(lambda x: x * x, np.zeros((0, 3)))
@@ -213,6 +229,13 @@ def test_a_module_passes_and_is_left_as_it_was(training):
     for parameter, (array, grad) in zip(model.parameters(), arrays, strict=True):
         assert parameter.array is array
         assert parameter.grad is grad
+
+
+def test_frozen_parameters_have_no_gradient_to_check():
+    module = network()
+    module[0].requires_grad_(False)
+    gradcheck_module(module, distinct((2, 1, 4, 4)))
+    assert not module[0].weight.requires_grad
 
 
 class Crooked(nn.Module):

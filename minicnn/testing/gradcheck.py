@@ -54,7 +54,8 @@ def gradcheck(
     rng : seed or generator of the upstream gradient and the directions
 
     Checks slopes along random directions, and for tiny arguments every derivative of every result.
-    The inputs must lie away from kinks, where no slope exists: take them from `distinct`.
+    Raises `ArgumentError` where there is no gradient to check. The inputs must lie away from kinks,
+    where no slope exists: take them from `distinct`.
 
     >>> gradcheck(lambda x, y: (x * y).sum(), np.array([1.0, 2.0]), np.array([3.0, -4.0]))
     >>> gradcheck(lambda x: x * x.detach(), np.array([1.0, 2.0]))
@@ -72,11 +73,18 @@ def gradcheck(
                 f"arrays are the arguments {tuple(wanted)}."
             )
         wanted = list(differentiable)
+    if not wanted:
+        given = "()" if differentiable is not None else ", ".join(map(_described, arrays))
+        name = "arrays" if differentiable is None else "differentiable"
+        raise ArgumentError(
+            f"gradcheck: there is no gradient to check, {name} is {given or 'nothing'}; pass "
+            "floating-point arrays, one after the other."
+        )
     _check(_Function(function, wanted), doubles, wanted, np.random.default_rng(rng))
 
 
 def gradcheck_module(module: Any, x: Any, rng: int | np.random.Generator = 0) -> None:
-    """Raise `GradientError` unless the gradients by x and by every parameter are right.
+    """Raise `GradientError` unless the gradients by x and by every trained parameter are right.
 
     The module computes in float64 and, where it draws random masks, draws the same ones each time;
     afterwards parameters, gradients, buffers and the random generator are as they were.
@@ -92,7 +100,8 @@ def gradcheck_module(module: Any, x: Any, rng: int | np.random.Generator = 0) ->
     with _restored(module, list(parameters.values())):
         subject = _Module(module, parameters)
         arrays = [_double(x), *(_double(p.array) for p in parameters.values())]
-        _check(subject, arrays, range(len(arrays)), generator)
+        trained = [i for i, p in enumerate(parameters.values(), 1) if p.requires_grad]
+        _check(subject, arrays, [0, *trained], generator)
 
 
 class _Subject(Protocol):
@@ -329,6 +338,10 @@ def _backward(y: Tensor, gy: Array) -> None:
     if not _result(y).requires_grad:
         raise GradientError("the result does not require gradients, though the inputs do.")
     y.backward(gy)
+
+
+def _described(a: Any) -> str:
+    return f"an array of {a.dtype}" if hasattr(a, "ndim") and a.ndim else f"a {type(a).__name__}"
 
 
 def _double(a: Any) -> Any:
