@@ -58,6 +58,16 @@ def test_gradients_below_the_limit_stay_as_they_are():
     assert (params[0].grad != before[0]).any()
 
 
+def test_an_infinite_limit_only_measures():
+    params = with_gradients(np.float64)
+    before = [p.grad.copy() for p in params[:3]]
+    total = optim.clip_grad_norm_(params, math.inf)
+    expected = np.linalg.norm(np.concatenate([b.ravel() for b in before]))
+    assert total == pytest.approx(expected, rel=8 * np.finfo(np.float64).eps * params[0].size)
+    for p, b in zip(params, before, strict=False):
+        np.testing.assert_array_equal(p.grad, b)
+
+
 def test_the_norm_is_added_up_in_float64():
     p = nn.Parameter(np.zeros(2, np.float32))
     p.grad = np.full(2, 1e30, np.float32)
@@ -110,6 +120,14 @@ def test_values_are_limited_in_place():
         (
             lambda p: optim.clip_grad_norm_(p, -1),
             "clip_grad_norm_: max_norm is -1; give a number >= 0",
+        ),
+        (
+            lambda p: optim.clip_grad_norm_(nn.Linear(1, 1), 1.0),
+            r"clip_grad_norm_: parameters is a Linear; pass model.parameters\(\)",
+        ),
+        (
+            lambda p: optim.clip_grad_value_(nn.Sequential(nn.Linear(1, 1)), 1.0),
+            r"clip_grad_value_: parameters is a Sequential; pass model.parameters\(\)",
         ),
         (
             lambda p: optim.clip_grad_norm_(p, 1, 0),

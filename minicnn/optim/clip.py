@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from minicnn.autograd import Tensor
-from minicnn.errors import NonFiniteError
+from minicnn.errors import ArgumentError, NonFiniteError
+from minicnn.nn.module import Module
 from minicnn.optim._checks import number_from
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
@@ -23,9 +24,10 @@ def clip_grad_norm_(
 
     The norm, as if the gradients were one vector, is added up in float64 and returned as it was
     before: a float, or for gradients on a GPU an array of no dimensions that stays there, so that
-    the CPU need not wait for it. ``norm_type`` math.inf is the largest magnitude. As in PyTorch a
-    NaN or infinite norm spoils the gradients, unless ``error_if_nonfinite`` raises `NonFiniteError`
-    first (which waits). Raises `ArgumentError`. Source: Pascanu et al. 2013, algorithm 1.
+    the CPU need not wait for it. ``norm_type`` math.inf is the largest magnitude, and ``max_norm``
+    math.inf measures without clipping. As in PyTorch a NaN or infinite norm spoils the gradients,
+    unless ``error_if_nonfinite`` raises `NonFiniteError` first (which waits). Raises
+    `ArgumentError`. Source: Pascanu et al. 2013, algorithm 1.
 
     >>> import numpy as np
     >>> from minicnn import nn
@@ -34,10 +36,11 @@ def clip_grad_norm_(
     >>> clip_grad_norm_([p], 1.0), p.grad.round(5)
     (5.0, array([0.6, 0.8]))
     """
-    max_norm = number_from(0, max_norm, "max_norm", "clip_grad_norm_")
+    if max_norm != math.inf:
+        max_norm = number_from(0, max_norm, "max_norm", "clip_grad_norm_")
     if norm_type != math.inf:
         norm_type = number_from(0, norm_type, "norm_type", "clip_grad_norm_", above=True)
-    gradients = _gradients(parameters)
+    gradients = _gradients(parameters, "clip_grad_norm_")
     if not gradients:
         return 0.0
     k = registry.kernels_for("clip_grad_norm_", gradients)
@@ -69,11 +72,15 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     array([-1. ,  0.5])
     """
     limit = number_from(0, clip_value, "clip_value", "clip_grad_value_")
-    for g in _gradients(parameters):
+    for g in _gradients(parameters, "clip_grad_value_"):
         g.clip(-limit, limit, out=g)
 
 
-def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
+def _gradients(parameters: Tensor | Iterable[Tensor], caller: str) -> list[Any]:
+    if isinstance(parameters, Module):
+        raise ArgumentError(
+            f"{caller}: parameters is a {type(parameters).__name__}; pass model.parameters()."
+        )
     listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     return [p.grad for p in listed if p.grad is not None]
 
