@@ -148,3 +148,23 @@ def test_states_of_another_form(change, message):
 def test_repr_lists_the_groups():
     text = repr(optim.SGD([{"params": parameters(), "lr": 0.5}]))
     assert text.splitlines()[:3] == ["SGD (", "  group 0: 3 parameters", "    lr: 0.5"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda optimizer: optim.lr_scheduler.StepLR(optimizer, 2),
+        lambda optimizer: optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=9),
+        lambda optimizer: optim.lr_scheduler.WarmUp(optim.lr_scheduler.StepLR(optimizer, 2), 3),
+        optim.lr_scheduler.ReduceLROnPlateau,
+    ],
+)
+def test_a_group_added_under_a_schedule_is_named(make):
+    optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    scheduler = make(optimizer)
+    optimizer.add_param_group({"params": nn.Linear(1, 1).parameters()})
+    metric = [1.0] if isinstance(scheduler, optim.lr_scheduler.ReduceLROnPlateau) else []
+    with pytest.raises(
+        ArgumentError, match=r"has 2 parameter groups, but had 1 when .* a new schedule after add_"
+    ):
+        scheduler.step(*metric)

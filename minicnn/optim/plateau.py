@@ -69,6 +69,7 @@ class ReduceLROnPlateau(Schedule):
 
     def step(self, metric: float) -> None:
         """Count a step with the value of the metric; lower the learning rates if it is time."""
+        self._check_groups(self.min_lrs)
         value = float(metric.item() if hasattr(metric, "item") else metric)
         self.last_epoch += 1
         if self._is_better(value):

@@ -1,8 +1,10 @@
 """Learning rates as functions of the step: what schedules share, and the ones with a plain formula.
 
 The formulas are closed, not recursive: the learning rate depends on the step number alone, so a
-resumed run has exactly the rates of an uninterrupted one. PyTorch's recursive forms differ from
-them by rounding only.
+resumed run has exactly the rates of an uninterrupted one. PyTorch's recursive forms, which multiply
+the rate of the step before, differ from them by rounding only, as long as one schedule alone sets
+the rates: one set by hand lasts until the next step here, and of two schedules of one optimizer the
+second overwrites the first.
 """
 
 from __future__ import annotations
@@ -72,9 +74,20 @@ class Schedule:
         """Set the learning rates that belong to the present position."""
         raise NotImplementedError
 
-    def _set_lrs(self, lrs: Iterable[float]) -> None:
+    def _set_lrs(self, lrs: list[float]) -> None:
+        self._check_groups(lrs)
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
+
+    def _check_groups(self, values: list[float]) -> None:
+        """Raise `ArgumentError` unless there is one value a parameter group."""
+        groups = self.optimizer.param_groups
+        if len(values) != len(groups):
+            raise ArgumentError(
+                f"{type(self).__name__}: the optimizer has {len(groups)} parameter groups, but had "
+                f"{len(values)} when the schedule was made; make a new schedule after "
+                "add_param_group."
+            )
 
 
 class LRScheduler(Schedule):
