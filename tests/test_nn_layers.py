@@ -11,6 +11,7 @@ import minicnn
 import minicnn.functional as F
 from minicnn import nn
 from minicnn.errors import ArgumentError, MiniCNNError, ShapeError
+from minicnn.testing import assert_close
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +152,26 @@ def test_running_statistics_are_moved_only_in_training():
     layer(minicnn.tensor(maps(2, 3, 2, 2, dtype=np.float32, seed=1)))
     for name, array in layer.state_dict().items():
         np.testing.assert_array_equal(array, moved[name])
+
+
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.parametrize("later", [True, False])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_norm_tracks_when_torch_does(track, later, momentum):
+    """``track_running_stats`` may be switched while training, which freezes the statistics."""
+    torch = pytest.importorskip("torch")
+    settings = {"momentum": momentum, "track_running_stats": track}
+    ours, theirs = nn.BatchNorm2d(3, **settings), torch.nn.BatchNorm2d(3, **settings)
+    for step, (training, tracking) in enumerate([(1, track), (1, later), (0, later), (1, track)]):
+        x = maps(2, 3, 4, 5, dtype=np.float32, seed=step)
+        for layer in (ours.train(bool(training)), theirs.train(bool(training))):
+            layer.track_running_stats = tracking
+        y, expected = ours(minicnn.tensor(x)), theirs(torch.from_numpy(x)).detach().numpy()
+        assert_close(y, expected, terms=40)
+    state = {name: array.numpy() for name, array in theirs.state_dict().items()}
+    assert list(ours.state_dict()) == list(state)
+    for name, array in ours.state_dict().items():
+        assert_close(array, state[name], terms=40, what=name)
 
 
 def test_a_refused_batch_is_not_counted():

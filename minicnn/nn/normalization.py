@@ -84,14 +84,10 @@ class _BatchNorm(Module):
                 f"{type(self).__name__}: x must be {self.layout}, but is {x.shape}; reshape it or "
                 "use the layer for its number of axes."
             )
-        batches = self.num_batches_tracked
-        training = self.training or batches is None
-        momentum = self.momentum
-        if momentum is None:
-            momentum = 0.0 if batches is None else 1.0 / (int(batches) + 1)
+        running_mean, running_var, momentum, batches = self.running_statistics()
         settings = (
-            *(self.running_mean, self.running_var, self.weight, self.bias),
-            *(training, momentum, self.eps),
+            *(running_mean, running_var, self.weight, self.bias),
+            *(self.training, momentum, self.eps),
         )
         if pool is not None:
             y = F.batch_norm_relu_max_pool2d(x, *settings, *pool)
@@ -99,9 +95,23 @@ class _BatchNorm(Module):
             y = F.batch_norm_relu(x, *settings, skip=skip)
         else:
             y = F.batch_norm(x, *settings)
-        if batches is not None and training:
+        if batches is not None:
             batches += 1
         return y
+
+    def running_statistics(self) -> tuple[Array | None, Array | None, float, Array | None]:
+        """-> running mean and variance, and how fast they move; the counter, if they do.
+
+        In training with ``track_running_stats`` switched off later they rest, and come back in
+        evaluation.
+        """
+        if not self.training:
+            return self.running_mean, self.running_var, 0.0, None
+        batches = self.num_batches_tracked
+        if batches is None or not self.track_running_stats:
+            return None, None, 0.0, None
+        momentum = 1.0 / (int(batches) + 1) if self.momentum is None else self.momentum
+        return self.running_mean, self.running_var, momentum, batches
 
     def extra_repr(self) -> str:
         """Settings that differ from the defaults."""

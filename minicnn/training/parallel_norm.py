@@ -131,16 +131,13 @@ class _Synchronised:
         pool: tuple[Any, ...] | None = None,
     ) -> Tensor:
         """As `BatchNorm2d.forward`; in training the statistics are those of all processes."""
-        batches = self.num_batches_tracked
-        if not self.training and batches is not None:
+        running_mean, running_var, momentum, batches = self.running_statistics()
+        if not self.training and running_mean is not None:
             return super().forward(x, relu, skip, pool)  # type: ignore[misc]
         if len(x.shape) not in self.axes:
             raise ShapeError(f"{type(self).__name__}: x must be {self.layout}, but is {x.shape}.")
-        momentum = self.momentum
-        if momentum is None:
-            momentum = 0.0 if batches is None else 1.0 / (int(batches) + 1)
         op = SynchronisedBatchNorm(self.eps, self.statistics)
-        op.moving(self.running_mean, self.running_var, momentum)
+        op.moving(running_mean, running_var, momentum)
         y = apply(op, x, self.weight, self.bias)
         if batches is not None:
             batches += 1
