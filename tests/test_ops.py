@@ -191,6 +191,18 @@ def test_batch_norm_of_a_constant_channel_is_the_bias():
     assert np.all(y.array == 3)
 
 
+def test_axes_may_stand_in_a_list():
+    x = Tensor(np.arange(6.0).reshape(1, 2, 3))
+    for reduction in (F.sum, F.mean, F.amax, F.var):
+        assert np.array_equal(reduction(x, [0, -1]).array, reduction(x, (0, 2)).array)
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (3, 1)])
+def test_the_variance_of_too_few_values_is_nan(shape):
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(F.var(Tensor(np.ones(shape)), 1).array).all()
+
+
 def test_powers_of_zero():
     x = Tensor(np.zeros(1, np.float32), requires_grad=True)
     for exponent, slope in ((2, 0), (1, 1), (0, 0)):

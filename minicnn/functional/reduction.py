@@ -9,7 +9,7 @@ from minicnn.autograd import Op, Tensor, apply, tensor_method
 from minicnn.functional._checks import check_dim, check_not_empty
 from minicnn_kernels.reference import Array, Kernels
 
-Dim = int | tuple[int, ...] | None
+Dim = int | tuple[int, ...] | list[int] | None
 
 
 class _Reduction(Op):
@@ -114,8 +114,9 @@ def var(x: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False
     """
     distance = x - mean(x, dim, keepdim=True)
     total = sum(distance * distance, dim, keepdim)
-    count = x.size // max(total.size, 1)
-    return total / (count - 1 if unbiased else count)
+    axes = _axes(x, dim, "var")
+    count = math.prod(x.shape if axes is None else (x.shape[a] for a in axes))
+    return total / (max(count - 1, 0) if unbiased else count)
 
 
 @tensor_method("argmax")
@@ -133,5 +134,5 @@ def argmax(x: Tensor, dim: int | None = None) -> Tensor:
 def _axes(x: Tensor, dim: Dim, caller: str) -> tuple[int, ...] | None:
     if dim is None:
         return None
-    dims = dim if isinstance(dim, tuple) else (dim,)
+    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
     return tuple(sorted({check_dim(d, len(x.shape), caller) for d in dims}))

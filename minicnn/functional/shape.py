@@ -109,7 +109,7 @@ def reshape(x: Tensor, *shape: int | tuple[int, ...]) -> Tensor:
     array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    target = _numbers(shape)
+    target = _numbers(shape, "reshape")
     free = [i for i, n in enumerate(target) if n == -1]
     known = math.prod(n for n in target if n != -1)
     fits = len(free) <= 1 and min(target, default=0) >= -1
@@ -148,11 +148,11 @@ def permute(x: Tensor, *dims: int | tuple[int, ...]) -> Tensor:
     >>> permute(Tensor([[[1.0, 2.0, 3.0]]]), 2, 0, 1).shape
     (3, 1, 1)
     """
-    order = tuple(check_dim(d, x.ndim, "permute") for d in _numbers(dims))
+    numbers = _numbers(dims, "permute")
+    order = tuple(check_dim(d, x.ndim, "permute") for d in numbers)
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(
-            f"permute: dims {_numbers(dims)} must name each of the {x.ndim} axes of shape "
-            f"{x.shape} once."
+            f"permute: dims {numbers} must name each of the {x.ndim} axes of shape {x.shape} once."
         )
     return apply(Permute(order), x)
 
@@ -258,8 +258,10 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
     return apply(Pad(widths, value), x)
 
 
-def _numbers(values: tuple[Any, ...]) -> tuple[int, ...]:
+def _numbers(values: tuple[Any, ...], caller: str) -> tuple[int, ...]:
     """f(2, 3) and f((2, 3)) mean the same."""
     if len(values) == 1 and isinstance(values[0], (tuple, list)):
         values = tuple(values[0])
+    if not all(hasattr(n, "__index__") for n in values):
+        raise ArgumentError(f"{caller}: {values} holds something else than whole numbers (use //).")
     return tuple(int(n) for n in values)

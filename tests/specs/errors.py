@@ -79,6 +79,16 @@ ERRORS = {
         DTypeError,
         "cross_entropy: target is <U1; give class numbers as integers",
     ),
+    "half a row": (
+        lambda: ones(2, 4).reshape(2.5, -1),
+        ArgumentError,
+        "reshape: (2.5, -1) holds something else than whole numbers (use //)",
+    ),
+    "half an axis": (
+        lambda: ones(2, 4).permute(0.5, 1),
+        ArgumentError,
+        "permute: (0.5, 1) holds something else than whole numbers",
+    ),
     "groups": (
         lambda: F.conv2d(ones(1, 3, 4, 4), ones(4, 1, 2, 2), groups=2),
         ShapeError,
