@@ -180,3 +180,15 @@ def test_parameters_without_memory_get_it():
         np.testing.assert_array_equal(array, state[name])
     assert all(p.array is not old for p, old in before)
     assert not any(np.shares_memory(p.array, a) for p, _ in before for a in state.values())
+
+
+def test_a_state_dict_of_torch_is_taken_as_it_is():
+    torch = pytest.importorskip("torch")
+    ours = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    theirs = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    ours.load_state_dict(theirs.state_dict())
+    for name, array in ours.state_dict().items():
+        assert np.array_equal(array, theirs.state_dict()[name].numpy())
+    half = {name: t.to(torch.bfloat16) for name, t in theirs.state_dict().items()}
+    with pytest.raises(StateDictError, match=r"0\.bias is a Tensor in the state"):
+        ours.load_state_dict(half)

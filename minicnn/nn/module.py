@@ -204,6 +204,7 @@ class Module(Attributes):
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Overwrite parameters and buffers, in place, with the arrays of a state dict.
 
+        Tensors of PyTorch in the memory of the CPU serve too.
         Everything is checked first: one `StateDictError` lists every missing, unexpected and
         mismatched entry, and then nothing is changed. ``strict=False`` leaves missing and
         unexpected entries alone and returns their names. float32 and float64 are cast to what the

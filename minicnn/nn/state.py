@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minicnn.autograd import Tensor
 from minicnn.errors import StateDictError
 from minicnn.nn._arrays import Array, is_array
@@ -34,7 +36,7 @@ def checked_state(
             f"load_state_dict: the state is a {type(state).__name__}; pass a dict of arrays, as "
             "state_dict() returns it."
         )
-    arrays = {name: v.array if isinstance(v, Tensor) else v for name, v in state.items()}
+    arrays = {name: _as_array(v) for name, v in state.items()}
     keys = IncompatibleKeys(
         [name for name in own if name not in arrays and name not in optional],
         [name for name in arrays if name not in own],
@@ -49,6 +51,18 @@ def checked_state(
             _message(owner, keys if strict else IncompatibleKeys([], []), mismatched)
         )
     return {name: value for name, value in arrays.items() if name in own}, keys
+
+
+def _as_array(value: Any) -> Any:
+    """The array of a tensor, also of one of another library that NumPy can read."""
+    if isinstance(value, Tensor):
+        return value.array
+    if is_array(value) or not hasattr(value, "__array__"):
+        return value
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # on a GPU, or of a type that NumPy lacks
+        return value
 
 
 def _fits(value: Any, array: Array) -> bool:
