@@ -49,6 +49,20 @@ def test_use_backend_selects_for_a_block_and_nests():
     assert registry.selected() == before
 
 
+def test_use_backend_selects_for_each_of_several_blocks():
+    """An object may be kept: what was selected before a block is back after it."""
+    with minicnn.use_backend("numpy"):
+        chosen = minicnn.use_backend("numpy", strict=True)
+        minicnn.use_backend(CPU[-1])
+        for before in (CPU[-1], CPU[-1], "numpy"):
+            minicnn.use_backend(before)
+            with chosen:
+                assert registry.selected() == "numpy"
+                assert registry.kernels().strict
+            assert registry.selected() == before
+            assert not registry.kernels().strict
+
+
 def test_use_backend_restores_after_an_error():
     before = registry.selected()
     with pytest.raises(ZeroDivisionError), minicnn.use_backend("numpy", strict=True):

@@ -153,14 +153,23 @@ class use_backend:
     """
 
     def __init__(self, name: str, *, strict: bool = False) -> None:
+        self._wanted = name, strict
+        self._choose()
+
+    def _choose(self) -> None:
         global _strict
+        name, strict = self._wanted
         device = load(name, strict=strict).device
         with _lock:
             self._before = (device, _selected.get(device), _strict)
             _strict = strict
             _select(device, name)
+        self._left = False
 
     def __enter__(self) -> use_backend:
+        name, strict = self._wanted
+        if self._left or (selected(self._before[0]), _strict) != (name, strict):
+            self._choose()  # a second block, or others have chosen since
         return self
 
     def __exit__(
@@ -171,6 +180,7 @@ class use_backend:
     ) -> None:
         global _strict
         device, name, strict = self._before
+        self._left = True
         with _lock:
             _strict = strict
             if name is None:
