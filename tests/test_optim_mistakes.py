@@ -133,7 +133,11 @@ def test_one_error_lists_all_that_does_not_fit_and_changes_nothing():
         (lambda s: s["groups"].append(s["groups"][0]), "2 groups in the state, 1 in the optimizer"),
         (lambda s: s["groups"][0].pop("lr"), "group 0: hyperparameters that only one side has: lr"),
         (lambda s: s["groups"][0].update(betas=1), "that only one side has: betas"),
-        (lambda s: s.pop("state"), "the state must be a dict with 'groups' and 'state'"),
+        (lambda s: s.pop("state"), "the state must be a dict with 'groups', a list of dicts, and"),
+        (lambda s: s.update(groups=None), "'groups', a list of dicts"),
+        (lambda s: s.update(groups=[None]), "'groups', a list of dicts"),
+        (lambda s: s.update(state=[]), "'state', a dict of dicts"),
+        (lambda s: s["state"].update({"0": None}), "'state', a dict of dicts"),
     ],
 )
 def test_states_of_another_form(change, message):

@@ -20,10 +20,10 @@ def checked_state(
     Raises one `StateDictError` that lists everything that does not fit.
     """
     name = type(optimizer).__name__
-    if not isinstance(state, Mapping) or {"groups", "state"} - set(state):
+    if not _is_state(state):
         raise StateDictError(
-            f"{name}.load_state_dict: the state must be a dict with 'groups' and 'state'; pass "
-            "what state_dict() returned."
+            f"{name}.load_state_dict: the state must be a dict with 'groups', a list of dicts, and "
+            "'state', a dict of dicts; pass what state_dict() returned."
         )
     faults = [*_group_faults(optimizer, state["groups"]), *_entry_faults(optimizer, state["state"])]
     if faults:
@@ -33,6 +33,17 @@ def checked_state(
             f"optimizer with the same parameters in the same groups.{lines}"
         )
     return state["groups"], state["state"]
+
+
+def _is_state(state: Any) -> bool:
+    if not isinstance(state, Mapping) or {"groups", "state"} - set(state):
+        return False
+    groups, entries = state["groups"], state["state"]
+    return (
+        isinstance(groups, (list, tuple))
+        and isinstance(entries, Mapping)
+        and all(isinstance(part, Mapping) for part in (*groups, *entries.values()))
+    )
 
 
 def _group_faults(optimizer: Optimizer, groups: list[dict[str, Any]]) -> list[str]:
