@@ -32,8 +32,10 @@ def check_call(op: Any, arrays: list[Any]) -> None:
 
 
 def check_gradient(what: str, g: Any, spec: tuple[tuple[int, ...], Any]) -> None:
-    """Raise where a gradient has not the shape and dtype of its tensor."""
+    """Raise where a gradient is no array with the shape and dtype of its tensor."""
     shape, dtype = spec
+    if hasattr(g, "requires_grad"):
+        raise DTypeError(f"{what} is a tensor, but backward works on arrays; return its .array.")
     if getattr(g, "shape", None) != shape:
         raise ShapeError(
             f"{what} has shape {getattr(g, 'shape', type(g).__name__)}, but the tensor has "

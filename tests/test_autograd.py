@@ -202,6 +202,14 @@ def test_a_gradient_of_the_wrong_shape_names_the_op():
     )
 
 
+def test_a_tensor_as_gradient_names_the_op():
+    y = apply(Custom(Tensor), leaf(1.0))
+    with pytest.raises(
+        DTypeError, match=r"custom: the gradient by argument 0 is a tensor, .*\.array"
+    ):
+        y.backward()
+
+
 def test_a_gradient_of_the_wrong_dtype_names_the_op():
     y = apply(Custom(lambda gy: gy * np.float64(2)), leaf(1.0, 2.0))
     with pytest.raises(DTypeError, match="custom: the gradient by argument 0 is float64"):

@@ -9,7 +9,11 @@ from minicnn.errors import ArgumentError, DTypeError, ShapeError
 
 
 def check_float(x: Any, caller: str) -> None:
-    """Raise `DTypeError` where x holds whole numbers or booleans, such as the bytes of an image."""
+    """Raise `DTypeError` where x is no tensor or array, or holds integers or booleans."""
+    if not hasattr(x, "dtype"):
+        raise DTypeError(
+            f"{caller}: x is a {type(x).__name__}, not a tensor; make one with minicnn.tensor(x)."
+        )
     if x.dtype.kind != "f":
         raise DTypeError(
             f"{caller}: x is {x.dtype}, but must hold floating-point numbers; convert its array "

@@ -79,6 +79,11 @@ ERRORS = {
         DTypeError,
         "cross_entropy: target is <U1; give class numbers as integers",
     ),
+    "a list into linear": (
+        lambda: F.linear([[1.0]], ones(1, 1)),
+        DTypeError,
+        "linear: x is a list, not a tensor; make one with minicnn.tensor(x)",
+    ),
     "half a row": (
         lambda: ones(2, 4).reshape(2.5, -1),
         ArgumentError,
