@@ -31,7 +31,7 @@ class Pattern:
     when: Callable[[Sequence[Module]], bool] = lambda modules: True
 
     def fits(self, modules: Sequence[Module]) -> bool:
-        """Whether ``modules`` begin with it: these classes as they are, and without hooks."""
+        """Whether ``modules`` begin with it: these classes, not heirs, and without hooks."""
         return (
             len(modules) >= len(self.layers)
             and all(map(_is_plain, modules, self.layers))
@@ -40,8 +40,7 @@ class Pattern:
 
 
 def _is_plain(module: Module, kind: type[Module]) -> bool:
-    is_own = "forward" not in vars(module)  # a forward of this one object knows no fusion
-    return type(module) is kind and is_own and not module.has_hooks
+    return type(module) is kind and not module.has_hooks
 
 
 def _in_inference(modules: Sequence[Any]) -> bool:
