@@ -12,7 +12,7 @@ from minicnn.autograd import Tensor, no_grad
 from minicnn.nn.modes import evaluating
 from minicnn.nn.module import Module
 from minicnn_kernels.fields import image
-from minicnn_kernels.registry import use_backend
+from minicnn_kernels.registry import in_this_thread
 
 
 def dry_run(
@@ -47,7 +47,7 @@ def dry_run(
                 handles.enter_context(module.register_forward_pre_hook(_named(before, path)))
             if after:
                 handles.enter_context(module.register_forward_hook(_named(after, path)))
-        with evaluating(model), no_grad(), use_backend("fields"):
+        with evaluating(model), no_grad(), in_this_thread("fields"):
             return model(Tensor(image((1, *input_shape), dtype)))
 
 
