@@ -153,3 +153,14 @@ def test_a_set_of_this_thread_ends_with_its_block():
             raise ZeroDivisionError
         assert registry.selected() == "fields"
     assert registry.selected() == before
+
+
+def test_other_threads_build_networks_with_weights():
+    built = []
+    thread = threading.Thread(target=lambda: built.append(nn.Linear(2, 3)))
+    with nn.without_weights():
+        thread.start()
+        thread.join()
+        assert not nn.Linear(2, 3).weight.array.flags.writeable
+    assert built[0].weight.array.flags.writeable
+    assert built[0].weight.array.any()
