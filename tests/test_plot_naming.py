@@ -12,6 +12,7 @@ pytest.importorskip("matplotlib", reason='pictures need the extra "plot"')
 from matplotlib.text import Annotation
 
 from minicnn import plot
+from minicnn.errors import ArgumentError
 from minicnn.plot.naming import planned
 
 FRAME = np.array([0.0, 0.0, 200.0, 100.0])
@@ -72,3 +73,27 @@ def test_a_plot_without_room_says_so():
     shown = {text.get_text() for text in (*picture.texts, *picture.axes[0].texts)}
     assert "short" in shown
     assert any(text.startswith("no room for ") for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("5", "no list of rows"),
+        ("[1, 2]", "no list of rows"),
+        ('{"rows": 5}', "no list of rows"),
+        ('[{"model": "a", "parameters": 1, "multiply_adds": 1, "accuracy": "x"}]', "be numbers"),
+        ('[{"model": "a", "parameters": 0, "multiply_adds": 1}]', "0 parameters"),
+    ],
+)
+def test_a_file_that_is_no_table_is_an_error_in_words(text, part, tmp_path):
+    path = tmp_path / "table.json"
+    path.write_text(text)
+    with pytest.raises(ArgumentError, match=part):
+        plot.zoo_scatter(path)
+
+
+def test_networks_that_failed_are_left_out_of_the_plot_of_a_league_table(tmp_path):
+    path = tmp_path / "league_table.json"
+    good = {"model": "lenet5", "parameters": 10, "multiply_adds": 20, "accuracy": 0.5}
+    path.write_text(json.dumps({"rows": [{"model": "nin", "error": "diverged"}, good]}))
+    assert plot.zoo_scatter(path).alt.startswith("1 networks")

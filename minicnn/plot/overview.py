@@ -193,20 +193,31 @@ def _read(path: Path) -> list[dict[str, Any]]:
             "give a file that examples/league_table.py wrote."
         ) from error
     rows = found.get("rows", []) if isinstance(found, dict) else found
-    return list(rows)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ArgumentError(
+            f"plot.zoo_scatter: rows is the file {path}, which has no list of rows; give a file "
+            "that examples/league_table.py wrote."
+        )
+    return [row for row in rows if "error" not in row]  # the table keeps what failed
 
 
 def _spot(number: int, row: Mapping[str, Any]) -> Spot:
     name = str(row.get("model", row.get("name", "")))
     try:
         sizes = int(row["parameters"]), int(row["multiply_adds"])
+        accuracy = row.get("accuracy", row.get("test_accuracy"))
+        known = None if accuracy is None else float(accuracy)
     except (KeyError, TypeError, ValueError):
         raise ArgumentError(
             f"plot.zoo_scatter: row {number} has the fields {sorted(map(str, row))}; it needs "
-            "model, parameters and multiply_adds."
+            "model, parameters and multiply_adds, and all but model must be numbers."
         ) from None
-    accuracy = row.get("accuracy", row.get("test_accuracy"))
-    return Spot(name, _family(name), *sizes, None if accuracy is None else float(accuracy))
+    if min(sizes) < 1:
+        raise ArgumentError(
+            f"plot.zoo_scatter: row {number} has {sizes[0]} parameters and {sizes[1]} "
+            "multiply-adds; on scales of powers both must be 1 at least."
+        )
+    return Spot(name, _family(name), *sizes, known)
 
 
 def _scatter(axes: Axes, spots: Sequence[Spot], x: str, y: str, colors: Theme) -> list[str]:
