@@ -13,8 +13,8 @@ import minicnn
 from minicnn import Tensor, nn, plot
 from minicnn import functional as F
 from minicnn.autograd import no_grad
-from minicnn.errors import BackendError
-from minicnn.inspect import summary
+from minicnn.errors import ArgumentError, BackendError
+from minicnn.inspect import memory, receptive_fields, summary
 from minicnn.testing.tolerance import is_float
 from minicnn_kernels import registry
 from minicnn_kernels.fields import Field, Seen
@@ -164,3 +164,11 @@ def test_other_threads_build_networks_with_weights():
         assert not nn.Linear(2, 3).weight.array.flags.writeable
     assert built[0].weight.array.flags.writeable
     assert built[0].weight.array.any()
+
+
+@pytest.mark.parametrize("shape", [(1, -28, 28), (1, 28.0, 28), 28, "1x28x28", (), None])
+@pytest.mark.parametrize("watch", [summary, nn.dry_run, receptive_fields, memory])
+def test_what_is_no_shape_is_an_error_in_words(watch, shape):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3))
+    with pytest.raises(ArgumentError, match=f"{watch.__name__}: input_shape is .* such as"):
+        watch(model, shape)
