@@ -1,5 +1,8 @@
 """The kernel set that finds shapes without computing, and parameters without memory."""
 
+import contextlib
+import tempfile
+import threading
 import tracemalloc
 
 import numpy as np
@@ -7,10 +10,11 @@ import pytest
 from specs import SPECS
 
 import minicnn
-from minicnn import Tensor, nn
+from minicnn import Tensor, nn, plot
+from minicnn import functional as F
 from minicnn.autograd import no_grad
-from minicnn.errors import BackendError
-from minicnn.inspect import summary
+from minicnn.errors import ArgumentError, BackendError
+from minicnn.inspect import memory, receptive_fields, summary
 from minicnn.testing.tolerance import is_float
 from minicnn_kernels import registry
 from minicnn_kernels.fields import Field, Seen
@@ -77,3 +81,94 @@ def test_parameters_without_memory_draw_no_numbers():
     assert minicnn.random.next_key() == expected
     assert not layer.weight.array.any()
     assert nn.Conv2d(3, 4, 5).weight.array.any()
+
+
+class Elsewhere(nn.Module):
+    """Notes what another thread computes while this layer runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        def work():
+            self.seen.append((registry.selected(), (Tensor([2.0]) * 3).numpy().tolist()))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return F.relu(x)
+
+
+def export(model, shape):
+    interop = pytest.importorskip("minicnn.interop")
+    pytest.importorskip("onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        interop.export_onnx(model, f"{folder}/model.onnx", input_shape=shape)
+
+
+def draw(model, shape):
+    pytest.importorskip("matplotlib")
+    plot.architecture(model, shape)
+
+
+@pytest.mark.parametrize("watch", [summary, nn.dry_run, draw, export])
+def test_other_threads_compute_numbers_while_a_network_is_watched(watch):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), Elsewhere())
+    before = registry.selected()
+    watch(model, (1, 5, 5))
+    assert model[1].seen
+    assert all(seen == (before, [6.0]) for seen in model[1].seen)
+    assert registry.selected() == before
+
+
+def test_threads_that_watch_at_once_leave_the_selection_alone():
+    """The first to start ends first, so that the second puts back what it found."""
+    before = registry.selected()
+    with contextlib.ExitStack() as second, registry.in_this_thread("shapes"):
+        started, go = threading.Event(), threading.Event()
+        found = []
+
+        def other():
+            with registry.in_this_thread("fields"):
+                started.set()
+                go.wait(30)
+                found.append(registry.selected())
+            found.append(registry.selected())
+
+        thread = threading.Thread(target=other)
+        second.callback(thread.join)
+        thread.start()
+        assert started.wait(30)
+        assert registry.selected() == registry.kernels().name == "shapes"
+        second.callback(go.set)
+    assert found == ["fields", before]
+    assert registry.selected() == before
+
+
+def test_a_set_of_this_thread_ends_with_its_block():
+    before = registry.selected()
+    with registry.in_this_thread("fields"):
+        with pytest.raises(ZeroDivisionError), registry.in_this_thread("shapes"):
+            raise ZeroDivisionError
+        assert registry.selected() == "fields"
+    assert registry.selected() == before
+
+
+def test_other_threads_build_networks_with_weights():
+    built = []
+    thread = threading.Thread(target=lambda: built.append(nn.Linear(2, 3)))
+    with nn.without_weights():
+        thread.start()
+        thread.join()
+        assert not nn.Linear(2, 3).weight.array.flags.writeable
+    assert built[0].weight.array.flags.writeable
+    assert built[0].weight.array.any()
+
+
+@pytest.mark.parametrize("shape", [(1, -28, 28), (1, 28.0, 28), 28, "1x28x28", (), None])
+@pytest.mark.parametrize("watch", [summary, nn.dry_run, receptive_fields, memory])
+def test_what_is_no_shape_is_an_error_in_words(watch, shape):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3))
+    with pytest.raises(ArgumentError, match=f"{watch.__name__}: input_shape is .* such as"):
+        watch(model, shape)

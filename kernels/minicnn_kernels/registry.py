@@ -2,7 +2,9 @@
 
 Two levels: the type of an array tells the device, and the set selected for that device gives the
 kernels. The selection is one plain setting of the process: unlike a context variable it holds
-across notebook cells and threads.
+across notebook cells and threads. Only who watches a network run, for its shapes or its graph,
+takes another set for a moment and in its own thread, with `in_this_thread`: what other threads
+compute meanwhile is computed as ever.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn
@@ -85,6 +88,15 @@ _loaded: dict[tuple[str, bool], Kernels] = {}
 _selected: dict[str, str] = {}
 _strict = False
 _lock = threading.RLock()
+
+
+class _Thread(threading.local):
+    """The set that holds in one Python thread instead of the selected one."""
+
+    instead: Kernels | None = None
+
+
+_thread = _Thread()
 
 
 def register(backend: Backend) -> None:
@@ -189,12 +201,33 @@ class use_backend:
                 _select(device, name)
 
 
+@contextmanager
+def in_this_thread(name: str) -> Iterator[None]:
+    """Use the kernel set ``name`` for its device until the block ends, in this Python thread alone.
+
+    Unlike `use_backend` it changes nothing for the process, neither the selection nor who has the
+    threads of the CPU.
+
+    >>> with in_this_thread("shapes"):
+    ...     selected("cpu")
+    'shapes'
+    """
+    wanted, before = load(name, strict=False), _thread.instead
+    _thread.instead = wanted
+    try:
+        yield
+    finally:
+        _thread.instead = before
+
+
 def selected(device: str = "cpu") -> str:
     """Name of the kernel set that ``device`` ("cpu" or "cuda") uses now.
 
     That is the one chosen with `use_backend`, else by the environment variable MINICNN_BACKEND,
-    else the fastest that loads.
+    else the fastest that loads; inside `in_this_thread` it is that one.
     """
+    if (instead := _thread.instead) is not None and instead.device == device:
+        return instead.name
     with _lock:
         if device not in _selected:
             _select(device, _initial(device))
@@ -203,6 +236,8 @@ def selected(device: str = "cpu") -> str:
 
 def kernels(device: str = "cpu") -> Kernels:
     """The kernel set that ``device`` uses now."""
+    if (instead := _thread.instead) is not None and instead.device == device:
+        return instead
     return load(selected(device))
 
 

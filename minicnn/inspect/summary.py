@@ -11,6 +11,7 @@ from minicnn import nn
 from minicnn.autograd import Tensor
 from minicnn.inspect._sheet import Sheet, Shown, count, form
 from minicnn.nn import Module
+from minicnn.nn._settings import sample_shape
 from minicnn_kernels.fields import Field, field_of
 
 PARTS = ("conv", "fc", "other")  # see `LayerRow.part`
@@ -219,12 +220,12 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
             return
         rows.append(_row(name, module, arguments, output, fresh))
 
-    nn.dry_run(model, input_shape, after=record)
+    shape = sample_shape(input_shape, "summary")
+    nn.dry_run(model, shape, after=record)
     total = model.num_parameters()
     unused = sum(p.size for p in model.parameters() if id(p) not in counted)
     itemsize = next((p.dtype.itemsize for p in model.parameters()), 4)
     name = getattr(model, "architecture", "") or type(model).__name__
-    shape = tuple(input_shape)
     title = f"{name}, input {form(shape)}"
     return Summary(title, shape, math.prod(shape) * itemsize, tuple(rows), total, unused)
 
@@ -247,7 +248,7 @@ def receptive_fields(model: Module, input_shape: tuple[int, ...]) -> dict[str, R
         if field is not None:
             found[name] = ReceptiveField.of(field)
 
-    nn.dry_run(model, input_shape, after=record)
+    nn.dry_run(model, sample_shape(input_shape, "receptive_fields"), after=record)
     return found
 
 

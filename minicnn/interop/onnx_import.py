@@ -18,7 +18,7 @@ from minicnn.interop.onnx_build import LARGEST_MAP, LONGEST_SIDE, Builder, Node,
 from minicnn.interop.onnx_file import OnnxFile
 from minicnn.interop.onnx_network import ImportedNetwork
 from minicnn.interop.onnx_nodes import READERS
-from minicnn_kernels.registry import use_backend
+from minicnn_kernels.registry import in_this_thread
 from minicnn_kernels.shapes import blank
 
 DOMAINS = ("", "ai.onnx")
@@ -57,7 +57,7 @@ def import_onnx(
     builder = Builder(network, x, file.opset)
     builder.constants.update((name, file.array(tensor)) for name, tensor in stored.items())
     builder.trained.update(stored)
-    with no_grad(), use_backend("shapes"):
+    with no_grad(), in_this_thread("shapes"):
         _read_nodes(file, builder)
     outputs = [value.name for value in graph.output]
     if missing := [name for name in outputs if name not in builder.tensors]:

@@ -114,7 +114,7 @@ class _Recorder:
         device = "cpu" if first is None else registry.device_of(first.array)
         x = Tensor(on_device(noise, device))
         source = self._new_value(x.array, "input")
-        with evaluating(self.model), no_grad(), unfused(), registry.use_backend("numpy"):
+        with evaluating(self.model), no_grad(), unfused(), registry.in_this_thread("numpy"):
             output = self._watched(x)
         found = output if isinstance(output, (tuple, list)) else (output,)
         outputs = tuple(self._seen(y) if isinstance(y, Tensor) else None for y in found)

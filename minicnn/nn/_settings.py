@@ -15,6 +15,21 @@ def positive_int(value: Any, name: str, caller: str) -> int:
     return int(value)
 
 
+def sample_shape(value: Any, caller: str) -> tuple[int, ...]:
+    """Return the shape of one sample as a tuple, or raise `ArgumentError`.
+
+    Sides of 0 pass: what cannot take them says so by its name.
+    """
+    sides = () if isinstance(value, str) or not hasattr(value, "__iter__") else tuple(value)
+    whole = (hasattr(n, "__index__") and not isinstance(n, bool) and n >= 0 for n in sides)
+    if not sides or not all(whole):
+        raise ArgumentError(
+            f"{caller}: input_shape is {value!r}; give the shape of one sample without the batch, "
+            "such as (3, 224, 224)."
+        )
+    return tuple(map(int, sides))
+
+
 def checked_padding(padding: Padding, stride: tuple[int, int], caller: str) -> Padding:
     """Return padding as a pair or a name, or raise `ArgumentError` or `ShapeError`."""
     if not isinstance(padding, str):

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import Tensor, no_grad
+from minicnn.nn._settings import sample_shape
 from minicnn.nn.modes import evaluating
 from minicnn.nn.module import Module
 from minicnn_kernels.fields import image
-from minicnn_kernels.registry import use_backend
+from minicnn_kernels.registry import in_this_thread
 
 
 def dry_run(
@@ -29,7 +30,7 @@ def dry_run(
     before, after : called as ``before(path, module, arguments)`` when a part starts and as
         ``after(path, module, arguments, output)`` when it has ended; every part runs by itself
 
-    Raises what the model raises for images of this shape.
+    Raises `ArgumentError` for what is no shape, and what the model raises for images of this one.
 
     >>> from minicnn import nn
     >>> show = lambda path, module, arguments, y: print(path, y.shape)
@@ -40,6 +41,7 @@ def dry_run(
      (1, 8, 15, 15)
     (1, 8, 15, 15)
     """
+    shape = sample_shape(input_shape, "dry_run")
     dtype = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
     with ExitStack() as handles:
         for path, module in model.named_modules():
@@ -47,8 +49,8 @@ def dry_run(
                 handles.enter_context(module.register_forward_pre_hook(_named(before, path)))
             if after:
                 handles.enter_context(module.register_forward_hook(_named(after, path)))
-        with evaluating(model), no_grad(), use_backend("fields"):
-            return model(Tensor(image((1, *input_shape), dtype)))
+        with evaluating(model), no_grad(), in_this_thread("fields"):
+            return model(Tensor(image((1, *shape), dtype)))
 
 
 def _named(watch: Callable[..., None], path: str) -> Callable[..., None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,12 @@ from minicnn.autograd import Tensor
 from minicnn.errors import DTypeError
 from minicnn_kernels.shapes import blank
 
-_without_weights = False
+
+class _Thread(threading.local):
+    without_weights = False
+
+
+_thread = _Thread()
 
 
 class Parameter(Tensor):
@@ -37,7 +43,7 @@ class Parameter(Tensor):
                 f"Parameter: needs floating-point values, not {self.dtype}; convert them with "
                 ".astype(np.float32)."
             )
-        self.array = blank(self.shape, self.dtype) if _without_weights else self.array.copy()
+        self.array = blank(self.shape, self.dtype) if _thread.without_weights else self.array.copy()
         self.requires_grad = requires_grad
 
     def __repr__(self) -> str:
@@ -49,7 +55,7 @@ class Parameter(Tensor):
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Give the parameters made inside the ``with`` block a shape but no memory, in all threads.
+    """Give the parameters made inside the ``with`` block a shape but no memory, in this thread.
 
     They read as zeros and cannot be written. That is enough to count the parameters of a network
     of any size, and to find the shapes of its maps. `Module.load_state_dict` gives them memory.
@@ -60,12 +66,11 @@ def without_weights() -> Iterator[None]:
     >>> layer.num_parameters()
     1000000000000
     """
-    global _without_weights
-    before, _without_weights = _without_weights, True
+    before, _thread.without_weights = _thread.without_weights, True
     try:
         yield
     finally:
-        _without_weights = before
+        _thread.without_weights = before
 
 
 def has_weights(parameter: Tensor) -> bool:

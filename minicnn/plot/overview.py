@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from minicnn import models
 from minicnn.errors import ArgumentError
@@ -84,8 +87,6 @@ def error_timeline(results: Sequence[Result] = TIMELINE, dark: bool = False) -> 
 
 
 def _wrapped(text: str, width: int) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, width))
 
 
@@ -110,6 +111,9 @@ def zoo_scatter(
         was measured, ``accuracy``, or a JSON file of these, such as the league table's; by default
         all architectures with ImageNet's 1,000 classes
 
+    Every network is named in each panel, where points crowd at the end of a line; a note lists
+    those for which there is no room.
+
     Raises `ArgumentError`.
 
     >>> from minicnn.inspect import catalogue
@@ -125,15 +129,18 @@ def zoo_scatter(
         picture = new(9.6 if measured else 7.6, 5.2, colors,
                       "Accuracy and cost" if measured else "Parameters and arithmetic",
                       _described(spots, measured))  # fmt: skip
-        headed(picture)
         panels = (("multiply_adds", "accuracy"), ("parameters", "accuracy")) if measured else (
             ("parameters", "multiply_adds"),)  # fmt: skip
         where = margins(picture, 0.75, 0.2, 0.95, 0.55)
         axes = picture.subplots(
             1, len(panels), squeeze=False, sharey=True, gridspec_kw={**where, "wspace": 0.08}
         )[0]
+        unnamed: dict[str, None] = {}
         for one, (x, y) in zip(axes, panels, strict=True):
-            _scatter(one, spots, x, y, colors)
+            unnamed |= dict.fromkeys(_scatter(one, spots, x, y, colors))
+        if unnamed:
+            note = textwrap.shorten(f"no room for {', '.join(unnamed)}", 110, placeholder=" …")
+        headed(picture, note if unnamed else "")
         axes[0].set_ylabel(_AXES[panels[0][1]])
         handles, names = axes[0].get_legend_handles_labels()
         picture.legend(handles, names, loc="lower left", ncols=min(len(names), 6),
@@ -186,23 +193,37 @@ def _read(path: Path) -> list[dict[str, Any]]:
             "give a file that examples/league_table.py wrote."
         ) from error
     rows = found.get("rows", []) if isinstance(found, dict) else found
-    return list(rows)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ArgumentError(
+            f"plot.zoo_scatter: rows is the file {path}, which has no list of rows; give a file "
+            "that examples/league_table.py wrote."
+        )
+    return [row for row in rows if "error" not in row]  # the table keeps what failed
 
 
 def _spot(number: int, row: Mapping[str, Any]) -> Spot:
     name = str(row.get("model", row.get("name", "")))
     try:
         sizes = int(row["parameters"]), int(row["multiply_adds"])
+        accuracy = row.get("accuracy", row.get("test_accuracy"))
+        known = None if accuracy is None else float(accuracy)
     except (KeyError, TypeError, ValueError):
         raise ArgumentError(
             f"plot.zoo_scatter: row {number} has the fields {sorted(map(str, row))}; it needs "
-            "model, parameters and multiply_adds."
+            "model, parameters and multiply_adds, and all but model must be numbers."
         ) from None
-    accuracy = row.get("accuracy", row.get("test_accuracy"))
-    return Spot(name, _family(name), *sizes, None if accuracy is None else float(accuracy))
+    if min(sizes) < 1:
+        raise ArgumentError(
+            f"plot.zoo_scatter: row {number} has {sizes[0]} parameters and {sizes[1]} "
+            "multiply-adds; on scales of powers both must be 1 at least."
+        )
+    return Spot(name, _family(name), *sizes, known)
 
 
-def _scatter(axes: Axes, spots: Sequence[Spot], x: str, y: str, colors: Theme) -> None:
+def _scatter(axes: Axes, spots: Sequence[Spot], x: str, y: str, colors: Theme) -> list[str]:
+    """Draw the points and their names; returns the names for which there is no room."""
+    from minicnn.plot.naming import name_points
+
     groups = list(dict.fromkeys(spot.group for spot in spots))
     for i, group in enumerate(groups):
         chosen = [spot for spot in spots if spot.group == group]
@@ -216,38 +237,8 @@ def _scatter(axes: Axes, spots: Sequence[Spot], x: str, y: str, colors: Theme) -
         axes.set_yscale("log")
     axes.margins(0.1)
     axes.set_xlabel(_AXES[x])
-    _name_spots(axes, spots, x, y)
-
-
-_SIDES = (
-    ("left", "center", (6, 0)), ("right", "center", (-6, 0)), ("center", "bottom", (0, 5)),
-    ("center", "top", (0, -5)), ("left", "bottom", (4, 4)), ("right", "top", (-4, -4)),
-)  # fmt: skip
-
-
-def _name_spots(axes: Axes, spots: Sequence[Spot], x: str, y: str) -> None:
-    """Names beside the points, as far as they do not lie upon each other."""
-    from matplotlib.transforms import Bbox
-
-    figure = axes.get_figure()
-    assert figure is not None
-    figure.canvas.draw()
-    points = [axes.transData.transform((getattr(s, x), getattr(s, y))) for s in spots]
-    scale = figure.dpi / 72
-    taken = [Bbox.from_bounds(px - 4 * scale, py - 4 * scale, 8 * scale, 8 * scale)
-             for px, py in points]  # fmt: skip
-    frame = axes.get_window_extent()
-    for spot in spots:
-        for side, level, shift in _SIDES:
-            words = axes.annotate(spot.name, (getattr(spot, x), getattr(spot, y)), fontsize=7,
-                                  xytext=shift, textcoords="offset points", ha=side,
-                                  va=level)  # fmt: skip
-            box = words.get_window_extent()
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
-            if inside and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                break
-            words.remove()
+    points = np.array([(getattr(s, x), getattr(s, y)) for s in spots], float)
+    return name_points(axes, [s.name for s in spots], points, colors.faint)
 
 
 def _described(spots: Sequence[Spot], measured: bool) -> str:

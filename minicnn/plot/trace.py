@@ -27,7 +27,7 @@ import numpy as np
 from minicnn.autograd import Op, Tensor
 from minicnn.nn import Dropout, Module, evaluating
 from minicnn_kernels.fields import image
-from minicnn_kernels.registry import use_backend
+from minicnn_kernels.registry import in_this_thread
 
 INPUT = -1
 
@@ -64,7 +64,7 @@ def trace(model: Module, input_shape: tuple[int, ...]) -> dict[int, Node]:
         for path, module in model.named_modules():
             if not any(module.children()):
                 handles.enter_context(module.register_forward_hook(watch.hook(path)))
-        with evaluating(model), use_backend("fields"):
+        with evaluating(model), in_this_thread("fields"):
             nodes = watch.nodes(model(x), x)
     _contract_sums(nodes)
     _nest_concatenations(nodes)
