@@ -4,6 +4,7 @@ One file a family; in each, an `Op` class (the mathematics, raw arrays both ways
 documented function that checks its arguments and applies it. Functions take tensors or arrays.
 """
 
+from minicnn.functional import comparison as comparison  # the operators ==, < and so on
 from minicnn.functional.activation import (
     leaky_relu,
     log_softmax,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from minicnn.errors import ArgumentError, DTypeError, ShapeError
 
 
@@ -63,3 +65,14 @@ def check_reduction(reduction: str, caller: str) -> str:
     if reduction not in ("mean", "sum", "none"):
         raise ArgumentError(f"{caller}: reduction is {reduction!r}; use 'mean', 'sum' or 'none'.")
     return reduction
+
+
+def check_broadcast(caller: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    """Raise `ShapeError` unless the shapes a and b fit together."""
+    try:
+        np.broadcast_shapes(a, b)
+    except ValueError:
+        raise ShapeError(
+            f"{caller}: shapes {a} and {b} do not broadcast; from the last axis backward the "
+            "lengths must be equal or 1."
+        ) from None

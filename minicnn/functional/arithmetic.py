@@ -8,6 +8,7 @@ import numpy as np
 
 from minicnn.autograd import Op, Tensor, apply, tensor_method
 from minicnn.errors import ArgumentError, ShapeError
+from minicnn.functional._checks import check_broadcast
 from minicnn_kernels.reference import Array, Kernels
 
 
@@ -279,7 +280,7 @@ def matmul(x: Any, y: Any) -> Tensor:
             f"matmul: x is {x.shape} and y is {y.shape}; both need two axes or more, and the last "
             "of x must be as long as the last but one of y."
         )
-    _check_broadcast("matmul", x.shape[:-2], y.shape[:-2])
+    check_broadcast("matmul", x.shape[:-2], y.shape[:-2])
     return apply(Matmul(), _in_dtype_of(y, x), _in_dtype_of(x, y))
 
 
@@ -287,7 +288,7 @@ def _operands(caller: str, x: Any, y: Any) -> tuple[Any, Any]:
     x, y = _operand(caller, x), _operand(caller, y)
     x, y = _in_dtype_of(y, x), _in_dtype_of(x, y)
     if hasattr(x, "shape") and hasattr(y, "shape") and x.shape != y.shape:
-        _check_broadcast(caller, x.shape, y.shape)
+        check_broadcast(caller, x.shape, y.shape)
     return x, y
 
 
@@ -311,13 +312,3 @@ def _in_dtype_of(other: Any, value: Any) -> Any:
     if dtype is None or dtype.kind != "f" or not hasattr(value, "dtype") or value.dtype.kind == "f":
         return value
     return (value.array if isinstance(value, Tensor) else value).astype(dtype)
-
-
-def _check_broadcast(caller: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
-    try:
-        np.broadcast_shapes(a, b)
-    except ValueError:
-        raise ShapeError(
-            f"{caller}: shapes {a} and {b} do not broadcast; from the last axis backward the "
-            "lengths must be equal or 1."
-        ) from None
