@@ -6,7 +6,6 @@ three ways to say the same thing. A mistake gets one sentence on stderr and exit
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from minicnn.commands import (
     predict,
     recipes,
     report,
+    streams,
     summary,
     train,
 )
@@ -41,10 +41,13 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    streams.prepare()
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
     except MiniCNNError as error:
         print(f"minicnn {options.command}: {error}", file=sys.stderr)
         for note in getattr(error, "__notes__", ()):
@@ -54,8 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nminicnn {options.command}: interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.silence(sys.stdout)
         return 0
+    except OSError as error:  # of a name that is too long, or of the output, for example
+        from minicnn.training.files import describe
+
+        streams.silence(sys.stdout)
+        print(f"minicnn {options.command}: {describe(error)}.", file=sys.stderr)
+        return EXIT_MISTAKE
 
 
 def _parser() -> Parser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import signal
 import zlib
 from pathlib import Path
 
@@ -48,6 +49,17 @@ FAULTS_PLANTED = pytest.StashKey[int]()
 FAULTS_CAUGHT = pytest.StashKey[int]()
 COUNTERS = {"planted": FAULTS_PLANTED, "caught": FAULTS_CAUGHT}
 RAN_ON_CPU = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def heard():
+    """Ctrl-C strikes though the tests may run in a shell's background, where it is ignored.
+
+    Processes that a test starts hear it too: they inherit that it is ignored, but no handler.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def global_state() -> dict[str, object]:

@@ -207,6 +207,7 @@ def test_a_killed_process_ends_the_job_which_resumes(tmp_path):
     assert results[0]["test_accuracy"] == pytest.approx(results[1]["test_accuracy"], abs=1 / 2000)
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_saves_once_and_ends_all(tmp_path):
     job = started(2, *train(tmp_path, "stopped", epochs=50))
     run = tmp_path / "stopped"

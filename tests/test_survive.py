@@ -172,14 +172,6 @@ def test_a_file_system_without_locks_locks_nothing(tmp_path, monkeypatch):
 # Ctrl-C ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def heard():
-    """Ctrl-C strikes though the tests may run in a shell's background, where it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def press_ctrl_c(monkeypatch, place, name, at=1):
     """Press Ctrl-C in the ``at``-th call of a function."""
     whole, calls = getattr(place, name), [0]

@@ -153,6 +153,7 @@ class Signals(Callback):
                 os.kill(os.getpid(), number)
 
 
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(
     "numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM]]
 )
@@ -172,6 +173,7 @@ def test_interrupt_finishes_the_step_saves_and_resumes(tmp_path, numbers):
     assert_same_state(undisturbed, resumed)
 
 
+@pytest.mark.usefixtures("heard")
 def test_the_second_ctrl_c_strikes_at_once():
     passed = []
 
@@ -184,6 +186,20 @@ def test_the_second_ctrl_c_strikes_at_once():
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(train, validation, epochs=3)
     assert passed == [1, 2]
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_ctrl_c_that_is_ignored_stays_ignored(tmp_path):
+    """A shell without job control ignores it for what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trainer, train, validation = make_trainer(callbacks=[Signals(2, signal.SIGINT)])
+    assert len(trainer.fit(train, validation, epochs=1)) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signals = Signals(2, signal.SIGINT, signal.SIGTERM)
+    trainer, train, validation = make_trainer(tmp_path, callbacks=[signals])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(train, validation, epochs=1)
+    assert newest_checkpoint(tmp_path).meta["step"] == 2
 
 
 def test_a_program_keeps_its_own_handler_of_sigterm():

@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         folder, *images = images
     if not images:
         raise ArgumentError(f"name pictures beside the run {folder}, a folder of them, or -.")
+    if STDIN in images and sys.stdin is None:
+        raise ArgumentError("- stands for paths on the standard input, which is closed.")
     if options.batch_size < 1:
         raise ArgumentError(f"--batch-size is {options.batch_size}; give a number of 1 or more.")
     model, checkpoint = load_model(folder or newest_run(), options.backend)

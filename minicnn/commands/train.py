@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from minicnn.commands.parser import EXIT_INTERRUPTED
 from minicnn.commands.settings import add_settings
+from minicnn.commands.streams import lasting_output
 
 if TYPE_CHECKING:
     from minicnn.training.parallel import Group
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         asked.get("parallel", TrainConfig.parallel),
         asked.get("parallel_timeout", TrainConfig.parallel_timeout),
     )
-    with parallel.member(group):
+    with lasting_output(), parallel.member(group):
         return _trained(options, file, given, group)
 
 

@@ -90,11 +90,11 @@ class EarlyStopping(Callback):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value and how long ago it was."""
-        return {"best": self.best, "waited": self.waited}
+        """The best value, how long ago it was, and how long that may be."""
+        return {"best": self.best, "waited": self.waited, "patience": self.patience}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Go on counting; the patience is the one that was asked for now."""
         self.best, self.waited = state["best"], state["waited"]
 
 

@@ -33,6 +33,7 @@ from minicnn_kernels import threads
 __all__ = ["Prediction", "lines", "pictures", "predict_files"]
 
 PATIENCE = 0.05  # seconds
+LONGEST_LINE = 2**20  # bytes; systems take a few thousand
 ENDINGS = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
@@ -107,7 +108,7 @@ def pictures(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     True
     """
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # unlike path.is_dir(), false for a name that is too long
             yield path
             continue
         found = False
@@ -135,6 +136,10 @@ def lines(file: int) -> Iterator[Path]:
     while chunk := os.read(file, 65536):
         *whole, rest = (rest + chunk).split(b"\n")
         yield from (Path(os.fsdecode(line)) for raw in whole if (line := raw.rstrip(b"\r")))
+        if len(rest) > LONGEST_LINE:
+            raise DataError(
+                f"a line of more than {LONGEST_LINE:,} bytes is no path; write paths, one a line."
+            )
     if rest:
         yield Path(os.fsdecode(rest))
 

@@ -6,6 +6,10 @@ each step, lets the callbacks save, and raises KeyboardInterrupt itself. SIGTERM
 system, a container or ``kill`` sends before it becomes SIGKILL, is taken for Ctrl-C, unless the
 program has a handler of its own for it. Whoever cannot wait for the end of the step presses Ctrl-C
 a second time.
+
+A shell without job control, such as one that runs a script, starts what it puts into the background
+with SIGINT ignored, so that a Ctrl-C meant for the script does not reach it. Python leaves an
+ignored SIGINT ignored, and so does a training: SIGTERM stops it.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ Item = TypeVar("Item")
 
 @contextmanager
 def deferred_interrupts() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; the second Ctrl-C strikes at once."""
+    """An event that Ctrl-C and SIGTERM set, unless ignored; the second Ctrl-C strikes at once."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event  # signals are a matter of the main thread alone
@@ -32,9 +36,11 @@ def deferred_interrupts() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         event.set()
 
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, note)}
+    # None is a handler that is not Python's, which could not be put back.
+    taken = [signal.SIGINT] if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None) else []
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, note)
+        taken.append(signal.SIGTERM)
+    before = {number: signal.signal(number, note) for number in taken}
     try:
         yield event
     finally:

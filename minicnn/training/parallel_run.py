@@ -24,7 +24,8 @@ from minicnn.training.parallel import Group
 from minicnn.training.parallel_nccl import use_own_gpu
 from minicnn.training.parallel_trainer import ParallelTrainer, deciding
 from minicnn.training.pictures import settled
-from minicnn.training.run import Run, check_resumable, new_run, resumed_run
+from minicnn.training.resuming import check_resumable
+from minicnn.training.run import Run, new_run, resumed_run
 from minicnn.training.run_folder import fresh_folder, inside
 from minicnn.training.trainer import Trainer
 from minicnn_kernels import registry, threads

@@ -38,7 +38,7 @@ def is_path(name: str) -> bool:
     """
     if name in DATA_SOURCES:
         return False
-    return "://" in name or os.sep in name or "/" in name or Path(name).exists()
+    return "://" in name or os.sep in name or "/" in name or os.path.exists(name)
 
 
 def settled(config: TrainConfig) -> TrainConfig:

@@ -31,7 +31,6 @@ from minicnn.training.build import (
     make_loss,
     make_optimizer,
     make_schedule,
-    peak_rate,
     total_epochs,
     training_transform,
     used_images,
@@ -48,6 +47,7 @@ from minicnn.training.pictures import (
     source_of,
     statistics_of,
 )
+from minicnn.training.resuming import check_resumable, take_up
 from minicnn.training.run_folder import fresh_folder, inside
 from minicnn.training.run_lock import only_writer
 from minicnn.training.trainer import Trainer
@@ -122,13 +122,7 @@ class Run:
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of this run's folder; later lines of the history go."""
-        self.trainer.load_state(checkpoint)
-        if self.trainer.scheduler is None:  # a constant rate is the one asked for now
-            for group in self.trainer.optimizer.param_groups:
-                group["lr"] = peak_rate(self.config)
-        position = self.trainer.position
-        # The epoch's own line has the step of a checkpoint made after its last batch.
-        self.trainer.history.truncate(position.step - (1 if position.batch else 0))
+        self.notes += take_up(self.trainer, checkpoint, self.config)
 
     def test(self) -> tuple[Evaluation, int]:
         """Measure the best epoch's weights on the test set; returns that epoch's number too."""
@@ -334,38 +328,6 @@ def apply_machine_settings(config: TrainConfig) -> None:
     if config.threads:
         set_num_threads(config.threads)
     use_backend(config.backend)
-
-
-def check_resumable(before: TrainConfig, config: TrainConfig) -> None:
-    """Refuse, before anything is written, what would make the rest of a run another run."""
-    for name in (
-        "data",
-        "size",
-        "channels",
-        "test",
-        "source",
-        "images",
-        "validation",
-        "batch_size",
-        "seed",
-    ):
-        old, new = getattr(before, name), getattr(config, name)
-        if old != new:
-            raise ConfigError(
-                f"a run cannot change {name} from {old!r} to {new!r} half-way, because it decides "
-                "which images come next; resume without it, or start a new run."
-            )
-    length, new_length = _length(before), _length(config)
-    if length != new_length and config.schedule in ("onecycle", "cosine", "poly"):
-        raise ConfigError(
-            f"the {config.schedule} schedule of this run is spread over {length} and "
-            f"cannot be stretched to {new_length}; add --schedule constant and an --lr to go on "
-            "beyond them, or start a new run."
-        )
-
-
-def _length(config: TrainConfig) -> str:
-    return f"{config.steps:,} steps" if config.steps else f"{config.epochs} epochs"
 
 
 def prepared_images(paths: list[Path], meta: dict[str, Any], invert: bool) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -14,12 +15,10 @@ def fresh_folder(config: TrainConfig) -> Path:
     output = Path(config.output)
     if config.name:
         folder = output / config.name
-        if folder.exists():
-            raise ConfigError(
-                f"the run folder {folder} exists already; choose another --name, or continue it "
-                f"with --resume {folder}."
-            )
-        return _made(folder)
+        try:
+            return _made(folder)
+        except FileExistsError:
+            raise ConfigError(_taken(folder)) from None
     stamp = f"{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
     number = 1
     while True:
@@ -27,6 +26,17 @@ def fresh_folder(config: TrainConfig) -> Path:
             return _made(output / (stamp if number == 1 else f"{stamp}-{number}"))
         except FileExistsError:
             number += 1
+
+
+def _taken(folder: Path) -> str:
+    if (folder / "config.toml").exists():
+        cure = f"choose another --name, or continue it with --resume {shlex.quote(str(folder))}"
+    else:
+        cure = (
+            "no training has begun in it yet, or none ever will because it was killed before: "
+            "choose another --name, or remove the folder"
+        )
+    return f"the run folder {folder} exists already; {cure}."
 
 
 def _made(folder: Path) -> Path:
