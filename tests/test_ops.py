@@ -16,6 +16,7 @@ from specs.real_sizes import REAL
 import minicnn
 from minicnn import Tensor
 from minicnn import functional as F
+from minicnn.errors import ShapeError
 from minicnn.testing import assert_close, check_op, distinct
 from minicnn.testing.tolerance import to_host
 from minicnn_kernels import reference
@@ -195,6 +196,26 @@ def test_axes_may_stand_in_a_list():
     x = Tensor(np.arange(6.0).reshape(1, 2, 3))
     for reduction in (F.sum, F.mean, F.amax, F.var):
         assert np.array_equal(reduction(x, [0, -1]).array, reduction(x, (0, 2)).array)
+
+
+@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_the_largest_along_an_axis_and_where_it_is(dim, keepdim):
+    a = np.random.default_rng(0).standard_normal((2, 3, 4)).round(1)
+    x = Tensor(a, requires_grad=True)
+    values, indices = x.max(dim, keepdim)
+    np.testing.assert_array_equal(values.array, a.max(dim, keepdims=keepdim))
+    np.testing.assert_array_equal(indices.array, a.argmax(dim, keepdims=keepdim))
+    values.sum().backward()
+    chosen = np.zeros_like(a)
+    np.put_along_axis(chosen, a.argmax(dim, keepdims=True), 1.0, dim)
+    np.testing.assert_array_equal(x.grad, chosen)
+
+
+def test_the_largest_of_all_is_one_value():
+    assert Tensor(np.arange(6.0).reshape(2, 3)).max().item() == 5.0
+    with pytest.raises(ShapeError, match="argmax"):
+        Tensor(np.ones((2, 0))).max(1)
 
 
 @pytest.mark.parametrize("shape", [(3, 0), (3, 1)])

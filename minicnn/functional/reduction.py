@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from minicnn.autograd import Op, Tensor, apply, tensor_method
 from minicnn.functional._checks import check_dim, check_not_empty
+from minicnn.functional.shape import getitem, reshape
+from minicnn_kernels import registry
 from minicnn_kernels.reference import Array, Kernels
 
 Dim = int | tuple[int, ...] | list[int] | None
@@ -93,7 +95,7 @@ def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     return apply(Mean(_axes(x, dim, "mean"), keepdim), x)
 
 
-@tensor_method("amax", "max")
+@tensor_method("amax")
 def amax(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Largest value over ``dim``; equal maxima share the gradient, as in ``torch.amax``.
 
@@ -120,7 +122,7 @@ def var(x: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False
 
 
 @tensor_method("argmax")
-def argmax(x: Tensor, dim: int | None = None) -> Tensor:
+def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Position of the largest value along ``dim`` (or in the flattened tensor); no gradient.
 
     >>> argmax(Tensor([[1.0, 5.0], [3.0, 4.0]]), dim=1).array
@@ -128,7 +130,38 @@ def argmax(x: Tensor, dim: int | None = None) -> Tensor:
     """
     axis = None if dim is None else check_dim(dim, x.ndim, "argmax")
     check_not_empty(x, range(x.ndim) if axis is None else (axis,), "argmax")
-    return Tensor(x.array.argmax(axis=axis))
+    return Tensor(x.array.argmax(axis=axis, keepdims=keepdim))
+
+
+class Largest(NamedTuple):
+    """What ``Tensor.max(dim)`` gives: the values, and their positions along the axis."""
+
+    values: Tensor
+    indices: Tensor
+
+
+@tensor_method("max")
+def _max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Largest:
+    """The largest value; with ``dim`` values and positions along it, as ``torch.max``.
+
+    Along an axis the gradient goes to the first of equal maxima, otherwise they share it.
+
+    >>> values, indices = Tensor([[1.0, 5.0], [3.0, 4.0]]).max(1)
+    >>> values.array, indices.array
+    (array([5., 4.], dtype=float32), array([1, 1]))
+    """
+    if dim is None:
+        return amax(x)
+    axis = check_dim(dim, x.ndim, "max")
+    indices = argmax(x, axis, keepdim=True)
+    xp = registry.kernels_for("max", (x.array,)).xp
+    index = [xp.arange(n).reshape(-1, *[1] * (x.ndim - a - 1)) for a, n in enumerate(x.shape)]
+    index[axis] = indices.array
+    values = getitem(x, tuple(index))
+    if keepdim:
+        return Largest(values, indices)
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    return Largest(reshape(values, shape), reshape(indices, shape))
 
 
 def _axes(x: Tensor, dim: Dim, caller: str) -> tuple[int, ...] | None:
