@@ -129,7 +129,7 @@ def _rows(nodes: dict[Any, list[Any]]) -> list[list[Any]]:
         depth[node] = 1 + max((depth[p] for p in parents), default=-1)
     for node in nodes:
         if not nodes[node]:
-            depth[node] = min(depth[n] for n, parents in nodes.items() if node in parents) - 1
+            depth[node] = min(depth[reader] for reader, _ in _readers(node, nodes)) - 1
     rows: list[list[Any]] = [[] for _ in range(max(depth.values()) + 1)]
     for node, level in depth.items():
         rows[level].append(node)
@@ -163,9 +163,18 @@ def _pull(node: Any, nodes: dict[Any, list[Any]], places: Mapping[Any, _Place]) 
     if isinstance(node, _Passing):
         below = _Passing(node.source, node.target, node.number, node.row + 1)
         return places[below if below in places else node.target][0] + 0.2 * node.number
-    found = [places[n][0] + 0.2 * parents.index(node) for n, parents in nodes.items()
-             if node in parents and n in places]  # fmt: skip
+    readers = _readers(node, nodes)
+    found = [places[reader][0] + 0.2 * number for reader, number in readers if reader in places]
     return float(np.mean(found)) if found else 0.0
+
+
+def _readers(node: Any, nodes: dict[Any, list[Any]]) -> list[tuple[Any, int]]:
+    """The ops that read a node, and as which argument; ``==`` of tensors compares values."""
+    found = [
+        (reader, [number for number, parent in enumerate(parents) if parent is node])
+        for reader, parents in nodes.items()
+    ]
+    return [(reader, numbers[0]) for reader, numbers in found if numbers]
 
 
 def _draw(
