@@ -195,7 +195,7 @@ def _draw(
         axes.text(x, y, "\n".join(words[node]), ha="center", va="center", fontsize=8, zorder=4,
                   fontweight="bold" if is_op else "normal")  # fmt: skip
         for number, parent in enumerate(parents):
-            shift = 0.0 if parents.count(parent) == 1 else 0.14 * (-1) ** (number + 1)
+            shift = 0.0 if sum(p is parent for p in parents) == 1 else 0.14 * (-1) ** (number + 1)
             start = (places[parent][0] + shift, places[parent][1] + _height(words[parent]) / 2)
             between = [
                 places[p][:2] for p in places
