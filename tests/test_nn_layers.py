@@ -120,9 +120,9 @@ def test_cross_entropy_loss_equals_torch():
     x, labels, weight = maps(5, 3), np.array([0, 2, 1, 1, 0]), np.array([1.0, 2.0, 0.5])
     for reduction in ("mean", "sum", "none"):
         theirs = torch.nn.CrossEntropyLoss(
-            torch.from_numpy(weight), reduction=reduction, label_smoothing=0.1
+            torch.from_numpy(weight), ignore_index=2, reduction=reduction, label_smoothing=0.1
         )
-        ours = nn.CrossEntropyLoss(weight, reduction=reduction, label_smoothing=0.1)
+        ours = nn.CrossEntropyLoss(weight, ignore_index=2, reduction=reduction, label_smoothing=0.1)
         expected = theirs(torch.from_numpy(x), torch.from_numpy(labels)).numpy()
         np.testing.assert_allclose(
             ours(minicnn.tensor(x), labels).array, expected, atol=tolerance(expected, 15), rtol=0
@@ -253,6 +253,7 @@ def test_drop_path_drops_whole_samples():
         (nn.DropPath(0.1), "DropPath(p=0.1)"),
         (nn.Flatten(), "Flatten()"),
         (nn.ZeroPad2d((1, 2, 3, 4)), "ZeroPad2d((1, 2, 3, 4))"),
+        (nn.CrossEntropyLoss(ignore_index=0), "CrossEntropyLoss(ignore_index=0)"),
         (nn.CrossEntropyLoss(label_smoothing=0.1), "CrossEntropyLoss(label_smoothing=0.1)"),
         (nn.MSELoss(reduction="sum"), "MSELoss(reduction='sum')"),
     ],

@@ -127,7 +127,17 @@ ERRORS = {
     "label": (
         lambda: F.cross_entropy(ones(2, 3), [0, 3]),
         ArgumentError,
-        "cross_entropy: target[1] is 3, but x has 3 classes; labels must be 0 to 2",
+        "cross_entropy: target[1] is 3, but x has 3 classes; labels must be 0 to 2, or",
+    ),
+    "label to ignore": (
+        lambda: F.cross_entropy(ones(2, 3), [0, 1], ignore_index=None),
+        ArgumentError,
+        "cross_entropy: ignore_index is None; give a whole number",
+    ),
+    "label to ignore among probabilities": (
+        lambda: F.cross_entropy(ones(1, 2), np.ones((1, 2)), ignore_index=1),
+        ArgumentError,
+        "cross_entropy: ignore_index=1 names a class number, but target holds probabilities",
     ),
     "label count": (
         lambda: F.cross_entropy(ones(2, 3), [0]),
