@@ -224,6 +224,20 @@ def test_zero_grad_forgets():
     assert all(p.grad is None for p in params)
 
 
+@pytest.mark.parametrize("owner", [optim.SGD, nn.Module])
+def test_zero_grad_fills_what_exists_where_it_shall_not_forget(owner):
+    module = nn.Module()
+    module.first, module.second = params = [nn.Parameter(np.ones(2)), nn.Parameter(np.ones(3))]
+    params[0].grad = held = np.full(2, np.nan)
+    zeroed = module if owner is nn.Module else owner(params)
+    zeroed.zero_grad(set_to_none=False)
+    assert params[0].grad is held
+    assert held.tolist() == [0, 0]
+    assert params[1].grad is None
+    zeroed.zero_grad(set_to_none=True)
+    assert params[0].grad is None
+
+
 def test_updates_are_in_place_and_leave_the_gradient_alone():
     for make in (optim.SGD, optim.AdamW):
         params = parameters()

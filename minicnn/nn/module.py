@@ -17,7 +17,7 @@ from minicnn.nn._arrays import Array, check_device, on_device, to_numpy, write
 from minicnn.nn.attributes import Attributes, joined, unique
 from minicnn.nn.calls import running
 from minicnn.nn.hooks import RemovableHandle
-from minicnn.nn.parameter import Parameter, has_weights
+from minicnn.nn.parameter import Parameter, has_weights, zero_grad
 from minicnn.nn.state import IncompatibleKeys, checked_state
 from minicnn_kernels import registry
 
@@ -253,10 +253,9 @@ class Module(Attributes):
         """Switch this module and its parts to evaluation; return self."""
         return self.train(False)
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
-        for parameter in self.parameters():
-            parameter.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or with False fill them with zeros in place."""
+        zero_grad(self.parameters(), set_to_none)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Train all parameters, or with False freeze them; return self."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +51,15 @@ class Parameter(Tensor):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.array, self.requires_grad)
+
+
+def zero_grad(parameters: Iterable[Parameter], set_to_none: bool) -> None:
+    """Forget the gradients, or with ``set_to_none=False`` fill those that exist with zeros."""
+    for parameter in parameters:
+        if set_to_none or parameter.grad is None:
+            parameter.grad = None
+        else:
+            parameter.grad[...] = 0
 
 
 @contextmanager

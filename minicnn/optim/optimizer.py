@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 from minicnn.errors import ArgumentError, DTypeError, GraphError, ShapeError, nearest
 from minicnn.nn._arrays import Array, on_device, to_numpy, write
 from minicnn.nn.module import Module
-from minicnn.nn.parameter import Parameter
+from minicnn.nn.parameter import Parameter, zero_grad
 from minicnn.optim.state import checked_state
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
@@ -88,10 +88,9 @@ class Optimizer:
         params = self._checked_params(params, number)
         self.param_groups.append({"params": params, **checked})
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
-        for p in self._params():
-            p.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or with False fill them with zeros in place."""
+        zero_grad(self._params(), set_to_none)
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place.
