@@ -184,7 +184,7 @@ def _weighted_mean(
     losses: Tensor, xp: Any, labels: Array, weight: Array | None, counted: Array | None
 ) -> Tensor:
     """The sum of the losses by the sum of the weights of the rows that count."""
-    rows = counted if weight is None else weight[labels]
+    rows: Any = counted if weight is None else weight[labels]
     if weight is not None and counted is not None:
         rows = xp.where(counted, rows, 0)
     total = rows.sum(dtype=losses.dtype)

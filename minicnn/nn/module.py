@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from minicnn.autograd import note_change
 from minicnn.errors import ArgumentError, DTypeError, nearest
 from minicnn.nn._arrays import Array, check_device, on_device, to_numpy, write
 from minicnn.nn.attributes import Attributes, joined, unique
@@ -219,6 +220,9 @@ class Module(Attributes):
         own = self._state()
         for name, array in values.items():
             write(own[name], array)
+        for name, parameter in self._entries("_parameters", "", recurse=True):
+            if name in values:
+                note_change(parameter)
         return keys
 
     def _give_memory(self, names: Collection[str]) -> None:

@@ -34,7 +34,7 @@ class Parameter(Tensor):
     Tensor([0., 0.], requires_grad=True)
     """
 
-    __slots__ = ()
+    __slots__ = ("changed_at",)
 
     def __init__(self, array: Any, requires_grad: bool = True) -> None:
         super().__init__(array)
@@ -45,6 +45,7 @@ class Parameter(Tensor):
             )
         self.array = blank(self.shape, self.dtype) if _thread.without_weights else self.array.copy()
         self.requires_grad = requires_grad
+        self.changed_at = -1
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, cast
 
+from minicnn.autograd import note_change
 from minicnn.errors import ArgumentError, DTypeError, GraphError, ShapeError, nearest
 from minicnn.nn._arrays import Array, on_device, to_numpy, write
 from minicnn.nn.module import Module
@@ -110,6 +111,10 @@ class Optimizer:
                     self._update(k, params, grads, states, group)
         except MemoryError as error:
             registry.raise_out_of_memory(f"{self._name}.step", error)
+        finally:
+            for p in self._params():
+                if p.grad is not None:
+                    note_change(p)
 
     def advance(self) -> None:
         """Count a step that a captured graph is to take, without touching an array.
