@@ -25,6 +25,7 @@ import numpy as np
 
 from minicnn._checks import check_call, check_gradient, check_unchanged, guarded, snake_case
 from minicnn._grad_mode import is_grad_enabled, no_grad
+from minicnn._numpy_calls import without_tensors
 from minicnn.errors import DTypeError, GraphError, ShapeError
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
@@ -131,8 +132,14 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __int__(self) -> int:
+        return int(self.item())
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return function(*without_tensors(args), **without_tensors(kwargs))
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)

@@ -8,7 +8,7 @@ import numpy as np
 
 from minicnn.autograd import Op, Tensor, apply
 from minicnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
-from minicnn.functional._checks import check_float, check_reduction
+from minicnn.functional._checks import check_float, check_reduction, is_whole, lies_between
 from minicnn.functional.reduction import mean, sum
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Array, Kernels
@@ -71,7 +71,7 @@ def cross_entropy(
         raise GraphError(
             "cross_entropy: no gradient flows to the target; pass target.detach() to say so."
         )
-    if not 0.0 <= label_smoothing <= 1.0:
+    if not lies_between(0, label_smoothing, 1):
         raise ArgumentError(
             f"cross_entropy: label_smoothing is {label_smoothing!r}; give a number from 0 to 1."
         )
@@ -114,7 +114,7 @@ def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
 
 def checked_index(ignore_index: Any, caller: str) -> int:
     """Return the label to ignore as an int, or raise `ArgumentError`."""
-    if isinstance(ignore_index, bool) or not hasattr(ignore_index, "__index__"):
+    if not is_whole(ignore_index):
         raise ArgumentError(
             f"{caller}: ignore_index is {ignore_index!r}; give a whole number, the label to ignore."
         )

@@ -9,7 +9,7 @@ import numpy as np
 import minicnn.functional as F
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError, ShapeError
-from minicnn.functional._checks import check_reduction
+from minicnn.functional._checks import check_reduction, lies_between
 from minicnn.functional.loss import checked_index
 from minicnn.nn._arrays import Array
 from minicnn.nn._settings import settings
@@ -43,7 +43,7 @@ class CrossEntropyLoss(Module):
                     f"CrossEntropyLoss: weight is {weight.shape}; give one number a class, (K,)."
                 )
         self.register_buffer("weight", weight)
-        if not 0.0 <= label_smoothing <= 1.0:
+        if not lies_between(0, label_smoothing, 1):
             raise ArgumentError(
                 f"CrossEntropyLoss: label_smoothing is {label_smoothing!r}; give a number from 0 "
                 "to 1."
