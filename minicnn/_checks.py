@@ -48,6 +48,18 @@ def check_gradient(what: str, g: Any, spec: tuple[tuple[int, ...], Any]) -> None
         )
 
 
+def check_unchanged(op: Any, saved: tuple[Any, ...], parameter: Any) -> None:
+    """Raise `GraphError` where an op saved the array of a parameter that has changed since."""
+    array = parameter.array
+    kept = (a for a in saved if isinstance(a, type(array)))
+    if any(op.k.xp.may_share_memory(a, array) for a in kept):
+        raise GraphError(
+            f"backward: {op.name} computed with a parameter of shape {parameter.shape} that an "
+            "optimizer or load_state_dict has changed since; run the forward pass again after the "
+            "change."
+        )
+
+
 @functools.cache
 def snake_case(name: str) -> str:
     """The name of a class as that of a function.

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from minicnn._checks import check_call, check_gradient, guarded, snake_case
+from minicnn._checks import check_call, check_gradient, check_unchanged, guarded, snake_case
 from minicnn._grad_mode import is_grad_enabled, no_grad
+from minicnn._numpy_calls import without_tensors
 from minicnn.errors import DTypeError, GraphError, ShapeError
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
 
-__all__ = ["Op", "Tensor", "apply", "is_grad_enabled", "no_grad", "tensor_method"]
+__all__ = ["Op", "Tensor", "apply", "is_grad_enabled", "no_grad", "note_change", "tensor_method"]
 
 Array = Any
 _creation_order = itertools.count()
@@ -65,6 +66,7 @@ class Tensor:
     __slots__ = ("__weakref__", "array", "grad", "op", "requires_grad")
     __array_priority__ = 1000  # NumPy's operators leave ``array + tensor`` to Tensor.__radd__
     __array_ufunc__ = None
+    changed_at = -1  # on the clock of `_creation_order`; see `note_change`
 
     def __init__(self, array: Any, requires_grad: bool = False) -> None:
         array = array.array if isinstance(array, Tensor) else array
@@ -130,8 +132,14 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __int__(self) -> int:
+        return int(self.item())
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return function(*without_tensors(args), **without_tensors(kwargs))
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
@@ -174,7 +182,10 @@ class Tensor:
 
         ``gradient`` is the gradient of the final result by this tensor, an array like it; a single
         number needs none (1 is meant). ``on_leaf(leaf)`` is called after each addition. The graph
-        is freed: a second call needs a second forward. Raises `GraphError`, `ShapeError`.
+        is freed: a second call needs a second forward. Raises `ShapeError`, and `GraphError`, also
+        where an optimizer or load_state_dict has written into a parameter that is needed on the
+        way. What you write into arrays yourself (``p.array -= ...``) is not noticed: the gradients
+        of a graph from before are wrong then.
         """
         if not self.requires_grad:
             raise GraphError(
@@ -232,6 +243,7 @@ class Op:
     needs: tuple[bool, ...] = ()
     saved: tuple[Any, ...] = ()
     freed = False
+    changed_at = -1  # as a parent, beside tensors
     retain: weakref.ref[Tensor] | None = None
     # Set by `apply` where gradients flow: the makers of the inputs (an op, a leaf tensor or None),
     # shape and dtype of the inputs, the kernel set of the forward pass, and the age.
@@ -295,6 +307,11 @@ def apply(op: Op, *arguments: Any) -> Tensor:
     return result
 
 
+def note_change(parameter: Any) -> None:
+    """Note that the array of a parameter is another one now: older ops that saved it are stale."""
+    parameter.changed_at = next(_creation_order)
+
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -349,6 +366,8 @@ def _step(op: Op, gy: Array) -> list[tuple[Op | Tensor, Array, bool]]:
         if parent is not None and spec is not None and gx is not None:
             gx = np.asarray(gx) if isinstance(gx, np.generic) else gx
             check_gradient(f"{op.name}: the gradient by argument {i}", gx, spec)
+            if parent.changed_at > op.order:
+                check_unchanged(op, saved, parent)
             others = (gy, *saved, *results[:i], *results[i + 1 :])
             steps.append((parent, gx, _is_fresh(gx, others)))
     op.saved, op.parents, op.freed = (), (), True

@@ -21,7 +21,7 @@ PACKAGES = {"minicnn": ROOT / "minicnn", "minicnn_kernels": ROOT / "kernels" / "
 FLOORS = (
     ("minicnn_kernels",),
     ("minicnn.version", "minicnn.errors"),
-    ("minicnn.random", "minicnn._checks", "minicnn._grad_mode"),
+    ("minicnn.random", "minicnn._checks", "minicnn._grad_mode", "minicnn._numpy_calls"),
     ("minicnn.autograd",),
     ("minicnn.functional",),
     ("minicnn.nn",),

@@ -743,3 +743,23 @@ def test_a_tensor_can_be_copied():
     other.array[0] = 5
     assert x.array.tolist() == [1.0, 2.0]
     assert other.requires_grad
+
+
+def test_functions_of_numpy_take_the_values_of_tensors():
+    x = Tensor([[1.0, 2.0], [3.0, 5.0]], requires_grad=True)
+    assert np.sum(x) == 11
+    assert np.mean(x, axis=0).tolist() == [2.0, 3.5]
+    assert np.max(x) == 5
+    assert np.var(x, axis=1).tolist() == [0.25, 1.0]
+    assert np.stack([x, x]).shape == (2, 2, 2)
+    assert isinstance(np.concatenate((x, x.array), axis=0), np.ndarray)
+
+
+def test_a_tensor_of_one_value_is_a_whole_number_for_int():
+    assert int(Tensor([[2.5]])) == 2
+    with pytest.raises(ShapeError, match="item: the tensor has 2 values"):
+        int(Tensor([1, 2]))
+
+
+def test_the_largest_of_an_array():
+    assert F.argmax(np.array([[1.0, 5.0], [3.0, 4.0]]), dim=1).array.tolist() == [1, 1]

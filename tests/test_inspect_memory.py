@@ -167,6 +167,21 @@ def test_the_model_and_the_random_generator_stay_as_they_are():
     assert not tracemalloc.is_tracing()
 
 
+def test_a_forward_of_one_layer_alone_is_watched_and_kept():
+    model, calls = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU()), []
+
+    def own(x):
+        calls.append(x.shape)
+        return nn.BatchNorm2d.forward(model[0], x)
+
+    model[0].forward = own
+    with minicnn.use_backend("numpy"):
+        found = memory(model, (1, 8, 8), 4)
+    assert [row.kind for row in found.layers] == ["BatchNorm2d", "ReLU"]
+    assert calls
+    assert model[0].forward is own
+
+
 def test_it_works_inside_no_grad_and_while_tracing():
     tracemalloc.start()
     try:

@@ -184,6 +184,22 @@ def test_pairs_are_fused_and_the_switch_turns_it_off(monkeypatch):
 
 
 @pytest.mark.parametrize("layer", [0, 1])
+def test_a_forward_of_one_layer_alone_is_called(layer):
+    """Somebody replaced it, on the object: it knows no fusion."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU())
+    model[layer].forward = lambda x: x * 0 + 3
+    x = Tensor(np.ones((1, 1, 2, 2), np.float32))
+    assert model(x).array.tolist() == [[[[3.0, 3.0], [3.0, 3.0]]]]
+
+
+def test_a_forward_of_a_chain_alone_is_called():
+    block = Block()
+    block.body.forward = lambda x: x * 0
+    x = Tensor(image(1, 2, 4, 4))
+    assert np.array_equal(block(x).array, np.maximum(x.array, 0))
+
+
+@pytest.mark.parametrize("layer", [0, 1])
 def test_a_hook_sees_the_output_of_its_own_layer(monkeypatch, layer):
     calls, seen, model = count_fused(monkeypatch), [], chain()
     with model[layer].register_forward_hook(lambda module, args, output: seen.append(output.array)):

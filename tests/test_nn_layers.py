@@ -120,9 +120,9 @@ def test_cross_entropy_loss_equals_torch():
     x, labels, weight = maps(5, 3), np.array([0, 2, 1, 1, 0]), np.array([1.0, 2.0, 0.5])
     for reduction in ("mean", "sum", "none"):
         theirs = torch.nn.CrossEntropyLoss(
-            torch.from_numpy(weight), reduction=reduction, label_smoothing=0.1
+            torch.from_numpy(weight), ignore_index=2, reduction=reduction, label_smoothing=0.1
         )
-        ours = nn.CrossEntropyLoss(weight, reduction=reduction, label_smoothing=0.1)
+        ours = nn.CrossEntropyLoss(weight, ignore_index=2, reduction=reduction, label_smoothing=0.1)
         expected = theirs(torch.from_numpy(x), torch.from_numpy(labels)).numpy()
         np.testing.assert_allclose(
             ours(minicnn.tensor(x), labels).array, expected, atol=tolerance(expected, 15), rtol=0
@@ -253,6 +253,7 @@ def test_drop_path_drops_whole_samples():
         (nn.DropPath(0.1), "DropPath(p=0.1)"),
         (nn.Flatten(), "Flatten()"),
         (nn.ZeroPad2d((1, 2, 3, 4)), "ZeroPad2d((1, 2, 3, 4))"),
+        (nn.CrossEntropyLoss(ignore_index=0), "CrossEntropyLoss(ignore_index=0)"),
         (nn.CrossEntropyLoss(label_smoothing=0.1), "CrossEntropyLoss(label_smoothing=0.1)"),
         (nn.MSELoss(reduction="sum"), "MSELoss(reduction='sum')"),
     ],
@@ -309,6 +310,14 @@ def test_repr(layer, text):
             lambda: nn.CrossEntropyLoss(label_smoothing=2),
             "label_smoothing is 2; give a number from",
         ),
+        (
+            lambda: nn.CrossEntropyLoss(label_smoothing="a"),
+            "CrossEntropyLoss: label_smoothing is 'a'",
+        ),
+        (lambda: nn.Dropout("0.5"), "Dropout: p is '0.5'; give a probability from 0 to 1"),
+        (lambda: nn.BatchNorm2d(2, eps="a"), "BatchNorm2d: eps is 'a'; give a number >= 0"),
+        (lambda: nn.BatchNorm2d(2, momentum="a"), "BatchNorm2d: momentum is 'a'; give the weight"),
+        (lambda: nn.Softmax("a"), "Softmax: dim is 'a'; give the number of an axis"),
         (lambda: nn.CrossEntropyLoss(np.ones((1, 2))), "CrossEntropyLoss: weight is (1, 2); give"),
         (lambda: nn.MSELoss(reduction="max"), "MSELoss: reduction is 'max'; use 'mean', 'sum' or"),
     ],

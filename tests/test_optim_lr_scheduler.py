@@ -363,3 +363,19 @@ def test_an_optimizer_without_momentum_cannot_cycle_it():
     ):
         lr_scheduler.OneCycleLR(plain, 0.1, 9)
     assert lr_scheduler.OneCycleLR(plain, 0.1, 9, cycle_momentum=False).get_last_lr() != [0.1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"base_lrs": None}, "StepLR.load_state_dict: base_lrs is None; it must be a list"),
+        ({"base_lrs": ["a"]}, r"base_lrs is \['a'\]; it must be a list of learning rates"),
+        ({"last_epoch": "x"}, "last_epoch is 'x'; it must be a whole number"),
+    ],
+)
+def test_a_state_of_something_else_than_numbers_changes_nothing(wrong, message):
+    schedule = lr_scheduler.StepLR(optim.SGD([nn.Parameter(np.ones(2))], lr=0.1), 2)
+    before = schedule.state_dict()
+    with pytest.raises(StateDictError, match=message):
+        schedule.load_state_dict({**before, **wrong})
+    assert schedule.state_dict() == before

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import nn, optim
+from minicnn import Tensor, nn, optim
 from minicnn.errors import (
     DTypeError,
     GraphError,
@@ -222,6 +222,51 @@ def test_zero_grad_forgets():
     run(optimizer, params, [0])
     optimizer.zero_grad()
     assert all(p.grad is None for p in params)
+
+
+@pytest.mark.parametrize("owner", [optim.SGD, nn.Module])
+def test_zero_grad_fills_what_exists_where_it_shall_not_forget(owner):
+    module = nn.Module()
+    module.first, module.second = params = [nn.Parameter(np.ones(2)), nn.Parameter(np.ones(3))]
+    params[0].grad = held = np.full(2, np.nan)
+    zeroed = module if owner is nn.Module else owner(params)
+    zeroed.zero_grad(set_to_none=False)
+    assert params[0].grad is held
+    assert held.tolist() == [0, 0]
+    assert params[1].grad is None
+    zeroed.zero_grad(set_to_none=True)
+    assert params[0].grad is None
+
+
+@pytest.mark.parametrize("change", ["step", "load_state_dict"])
+def test_a_graph_from_before_the_parameters_changed_is_refused(change):
+    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1))
+    optimizer, state = optim.SGD(net.parameters(), lr=1.0), net.state_dict()
+    x = Tensor(np.ones((4, 3), np.float32))
+    early, late = net(x).sum(), net(x).sum()
+    early.backward()
+    optimizer.step() if change == "step" else net.load_state_dict(state)
+    with pytest.raises(
+        GraphError, match=r"linear computed with a parameter of shape \(1, 5\) that an optimizer"
+    ):
+        late.backward()
+    net(x).sum().backward()
+
+
+def test_a_graph_that_needs_no_changed_parameter_stays_good():
+    """The first layer needs x alone, and a sum nothing; frozen parameters do not change."""
+    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1).requires_grad_(False))
+    scale = nn.Parameter(np.ones(1, np.float32))
+    optimizer = optim.SGD([*net.parameters(), scale], lr=1.0)
+    x = Tensor(np.ones((4, 3), np.float32))
+    early, late = ((net(x) + scale).sum() for _ in range(2))
+    early.backward()
+    expected = [p.grad for p in (*net[0].parameters(), scale)]
+    optimizer.step()
+    optimizer.zero_grad()
+    late.backward()
+    for p, g in zip((*net[0].parameters(), scale), expected, strict=True):
+        np.testing.assert_array_equal(p.grad, g)
 
 
 def test_updates_are_in_place_and_leave_the_gradient_alone():

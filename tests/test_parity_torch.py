@@ -221,6 +221,38 @@ def test_cross_entropy(reduction, weight, label_smoothing):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weight", [None, WEIGHTS])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("ignore_index", [-100, 1, 9])
+def test_cross_entropy_ignores_a_label(reduction, weight, label_smoothing, ignore_index):
+    labels = np.where(np.arange(5) % 2, ignore_index, LABELS)
+    settings = dict(reduction=reduction, label_smoothing=label_smoothing, ignore_index=ignore_index)
+    theirs = None if weight is None else torch.tensor(weight, dtype=torch.float64)
+    Parity(
+        lambda a: F.cross_entropy(a, labels, weight, **settings),
+        lambda a: TF.cross_entropy(a, torch.tensor(labels), theirs, **settings),
+        (3 * distinct((5, 4), 1),),
+        terms=40,
+    ).check()
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHTS])
+def test_a_batch_of_ignored_labels_alone_has_no_mean_but_a_gradient_of_zero(weight):
+    x = Tensor(distinct((3, 4), 1), requires_grad=True)
+    theirs = torch.tensor(x.array, requires_grad=True)
+    for reduction in ("sum", "mean"):
+        x.grad = theirs.grad = None
+        loss = F.cross_entropy(x, [-100] * 3, weight, reduction=reduction)
+        weights = None if weight is None else torch.tensor(weight, dtype=torch.float64)
+        expected = TF.cross_entropy(theirs, torch.tensor([-100] * 3), weights, reduction=reduction)
+        loss.backward()
+        expected.backward()
+        np.testing.assert_array_equal(loss.array, expected.detach())
+        np.testing.assert_array_equal(x.grad, theirs.grad)
+        assert not x.grad.any()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, WEIGHTS])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
 def test_cross_entropy_of_probabilities(reduction, weight, label_smoothing):
     shares = np.random.default_rng(0).dirichlet(np.ones(4), size=5)

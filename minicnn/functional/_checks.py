@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,8 +36,20 @@ def check_map(x: Any, caller: str) -> tuple[int, int, int, int]:
     return x.shape
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number: an int of Python or NumPy, and no boolean."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def lies_between(low: float, value: Any, high: float) -> bool:
+    """Whether a value is a number from low to high, and not text, None or NaN."""
+    return isinstance(value, numbers.Real) and low <= float(value) <= high
+
+
 def check_dim(dim: int, ndim: int, caller: str) -> int:
-    """Return the axis counted from the front, or raise `ShapeError`."""
+    """Return the axis counted from the front, or raise `ShapeError` or `ArgumentError`."""
+    if not is_whole(dim):
+        raise ArgumentError(f"{caller}: dim is {dim!r}; give the number of an axis.")
     if not -ndim <= dim < ndim:
         raise ShapeError(
             f"{caller}: dim is {dim}, but the tensor has {ndim} axes; use {-ndim} to {ndim - 1}."
@@ -55,7 +68,7 @@ def check_not_empty(x: Any, axes: Iterable[int], caller: str) -> None:
 
 def check_probability(p: float, caller: str) -> float:
     """Return p where it is between 0 and 1, or raise `ArgumentError`."""
-    if not 0.0 <= p <= 1.0:
+    if not lies_between(0, p, 1):
         raise ArgumentError(f"{caller}: p is {p!r}; give a probability from 0 to 1.")
     return float(p)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minicnn.autograd import Op, Tensor, apply
-from minicnn.errors import GraphError, ShapeError
-from minicnn.functional._checks import check_map
+from minicnn.errors import ArgumentError, GraphError, ShapeError
+from minicnn.functional._checks import check_map, is_whole
 from minicnn_kernels.geometry import IntPair, Padding, Window2d
 from minicnn_kernels.reference import Array, Kernels
 
@@ -199,6 +199,8 @@ def _check_filters(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) 
             f"conv2d: weight must be (F, C/groups, KH, KW), but has shape {weight.shape}."
         )
     C, F = x.shape[1], weight.shape[0]
+    if not is_whole(groups):
+        raise ArgumentError(f"conv2d: groups is {groups!r}; give a whole number >= 1.")
     if groups < 1 or F % groups or C % groups:
         raise ShapeError(
             f"conv2d: groups={groups} must divide both the {C} channels of x and the {F} filters "

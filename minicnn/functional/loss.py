@@ -8,7 +8,7 @@ import numpy as np
 
 from minicnn.autograd import Op, Tensor, apply
 from minicnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
-from minicnn.functional._checks import check_float, check_reduction
+from minicnn.functional._checks import check_float, check_reduction, is_whole, lies_between
 from minicnn.functional.reduction import mean, sum
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Array, Kernels
@@ -34,6 +34,7 @@ def cross_entropy(
     target: Any,
     weight: Any = None,
     *,
+    ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -49,6 +50,8 @@ def cross_entropy(
     x : Tensor (N, K), logits: no softmax before this function
     target : integers (N,) from 0 to K - 1, or probabilities (N, K)
     weight : numbers (K,), the importance of each class; or None
+    ignore_index : rows with this label have loss and gradient 0, and the mean is over the others:
+        NaN where there is none
     reduction : "mean" (with ``weight`` and integers the weighted mean), "sum" or "none" -> (N,)
 
     Saved for backward: softmax and q. Raises `ShapeError`, `DTypeError`. A label out
@@ -68,25 +71,25 @@ def cross_entropy(
         raise GraphError(
             "cross_entropy: no gradient flows to the target; pass target.detach() to say so."
         )
-    if not 0.0 <= label_smoothing <= 1.0:
+    if not lies_between(0, label_smoothing, 1):
         raise ArgumentError(
             f"cross_entropy: label_smoothing is {label_smoothing!r}; give a number from 0 to 1."
         )
     logits = x.array if isinstance(x, Tensor) else x
     xp = registry.kernels_for("cross_entropy", (logits,)).xp
-    q, labels = _target_distribution(xp, logits, target)
+    q, labels, counted = _target_distribution(
+        xp, logits, target, checked_index(ignore_index, "cross_entropy")
+    )
     if label_smoothing:
         q = (1.0 - label_smoothing) * q + label_smoothing / x.shape[1]
-    total_weight = None
     if weight is not None:
         weight = _class_weights(xp, logits, weight)
         q = q * weight
-        if labels is not None:
-            total_weight = weight[labels].sum()
-            total_weight = total_weight.item() if xp is np else total_weight
+    if counted is not None:
+        q = xp.where(counted[:, None], q, 0)
     losses = apply(SoftmaxCrossEntropy(), x, q)
-    if reduction == "mean" and total_weight is not None:
-        return sum(losses) / total_weight
+    if reduction == "mean" and labels is not None and (weight is not None or counted is not None):
+        return _weighted_mean(losses, xp, labels, weight, counted)
     return {"mean": mean, "sum": sum, "none": lambda t: t}[reduction](losses)
 
 
@@ -109,8 +112,22 @@ def mse_loss(x: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
     return {"mean": mean, "sum": sum, "none": lambda t: t}[reduction](squared)
 
 
-def _target_distribution(xp: Any, logits: Array, target: Any) -> tuple[Array, Array | None]:
-    """The target as a distribution (N, K), and its labels where it was given as integers."""
+def checked_index(ignore_index: Any, caller: str) -> int:
+    """Return the label to ignore as an int, or raise `ArgumentError`."""
+    if not is_whole(ignore_index):
+        raise ArgumentError(
+            f"{caller}: ignore_index is {ignore_index!r}; give a whole number, the label to ignore."
+        )
+    return int(ignore_index)
+
+
+def _target_distribution(
+    xp: Any, logits: Array, target: Any, ignore_index: int
+) -> tuple[Array, Array | None, Array | None]:
+    """The target as a distribution (N, K), and where it was given as integers also the labels.
+
+    At last which rows count, None if all do; the labels of the others are 0.
+    """
     N, K = logits.shape
     values = xp.asarray(target.array if isinstance(target, Tensor) else target)
     if values.dtype.kind == "f":
@@ -119,7 +136,12 @@ def _target_distribution(xp: Any, logits: Array, target: Any) -> tuple[Array, Ar
                 f"cross_entropy: target holds probabilities of shape {values.shape}, but x is "
                 f"{logits.shape}; they must be equal (class numbers must be integers)."
             )
-        return values.astype(logits.dtype), None
+        if ignore_index >= 0:
+            raise ArgumentError(
+                f"cross_entropy: ignore_index={ignore_index} names a class number, but target "
+                "holds probabilities; leave ignore_index out."
+            )
+        return values.astype(logits.dtype), None, None
     if values.dtype.kind not in "iu":
         raise DTypeError(
             f"cross_entropy: target is {values.dtype}; give class numbers as integers, for example "
@@ -130,18 +152,46 @@ def _target_distribution(xp: Any, logits: Array, target: Any) -> tuple[Array, Ar
             f"cross_entropy: target holds {values.shape} class numbers, but x has {N} rows (x is "
             f"{logits.shape}); target must be ({N},)."
         )
+    counted = _counted(xp, values, ignore_index)
+    labels = values if counted is None else xp.where(counted, values, 0)
     if xp is not np:
-        return _one_hot(xp, logits, values), values
-    wrong = (values < 0) | (values >= K)
+        return _one_hot(xp, logits, labels), labels, counted
+    wrong = (labels < 0) | (labels >= K)
     if wrong.any():
         row = int(wrong.argmax())
         raise ArgumentError(
             f"cross_entropy: target[{row}] is {int(values[row])}, but x has {K} classes; "
-            f"labels must be 0 to {K - 1}."
+            f"labels must be 0 to {K - 1}, or ignore_index, {ignore_index}."
         )
     q = xp.zeros((N, K), logits.dtype)
-    q[xp.arange(N), values] = 1
-    return q, values
+    q[xp.arange(N), labels] = 1
+    return q, labels, counted
+
+
+def _counted(xp: Any, labels: Array, ignore_index: int) -> Array | None:
+    """Which labels are not to be ignored (N,), or None where it is known that all are.
+
+    On a GPU only the type of the labels says so: to look at them the CPU would have to wait.
+    """
+    known = np.iinfo(labels.dtype)
+    if not known.min <= ignore_index <= known.max:
+        return None
+    counted = labels != ignore_index
+    return None if xp is np and counted.all() else counted
+
+
+def _weighted_mean(
+    losses: Tensor, xp: Any, labels: Array, weight: Array | None, counted: Array | None
+) -> Tensor:
+    """The sum of the losses by the sum of the weights of the rows that count."""
+    rows: Any = counted if weight is None else weight[labels]
+    if weight is not None and counted is not None:
+        rows = xp.where(counted, rows, 0)
+    total = rows.sum(dtype=losses.dtype)
+    if xp is not np:
+        return sum(losses) / total
+    # A batch without labels is no number, but its gradient is 0, as in PyTorch.
+    return sum(losses) / total.item() if total else sum(losses) + np.nan
 
 
 def _one_hot(xp: Any, logits: Array, labels: Array) -> Array:

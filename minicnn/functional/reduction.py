@@ -128,6 +128,7 @@ def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     >>> argmax(Tensor([[1.0, 5.0], [3.0, 4.0]]), dim=1).array
     array([1, 1])
     """
+    x = x if isinstance(x, Tensor) else Tensor(x)
     axis = None if dim is None else check_dim(dim, x.ndim, "argmax")
     check_not_empty(x, range(x.ndim) if axis is None else (axis,), "argmax")
     return Tensor(x.array.argmax(axis=axis, keepdims=keepdim))

@@ -1,7 +1,8 @@
 """Following a training step: which layer runs, which ops it makes, what is held meanwhile.
 
 Layers with hooks are not fused with their neighbours, so hooks would change what they measure. A
-`Watch` replaces the ``forward`` of the modules instead, which leaves the fusion alone.
+`Watch` replaces the ``forward`` of the modules instead, by functions that are marked as ones that
+leave the fusion alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from minicnn.autograd import Op, Tensor
 from minicnn.nn import Module
+from minicnn.nn.fusion import has_plain_forward, passes_everything_on
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Watch:
         self._counted: set[int] = set()  # parameters
         self._seen: weakref.WeakKeyDictionary[Op, Entry] = weakref.WeakKeyDictionary()
         self._running: list[Module] = []
+        self._replaced: dict[Module, Callable[..., Any]] = {}
         self._there = there
         self._peak = (0, "", "forward")
 
@@ -60,12 +63,19 @@ class Watch:
 
     def __enter__(self) -> Watch:
         for module in self._model.modules():
-            vars(module)["forward"] = self._watched(module, module.forward)
+            watched = self._watched(module, module.forward)
+            if has_plain_forward(module):
+                passes_everything_on(watched)
+            if "forward" in vars(module):
+                self._replaced[module] = module.forward
+            vars(module)["forward"] = watched
         return self
 
     def __exit__(self, *exception: object) -> None:
         for module in self._model.modules():
             del vars(module)["forward"]
+            if module in self._replaced:
+                vars(module)["forward"] = self._replaced[module]
 
     def start(self) -> None:
         """Take what is allocated now as what is there."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import minicnn.functional as F
 from minicnn.autograd import Tensor
+from minicnn.errors import ArgumentError
+from minicnn.functional._checks import is_whole
 from minicnn.nn._settings import settings
 from minicnn.nn.module import Module
 
@@ -67,6 +69,10 @@ class Tanh(Module):
 class _AlongAxis(Module):
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
+        if not is_whole(dim):
+            raise ArgumentError(
+                f"{type(self).__name__}: dim is {dim!r}; give the number of an axis."
+            )
         self.dim = dim
 
     def extra_repr(self) -> str:

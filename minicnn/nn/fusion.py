@@ -4,7 +4,8 @@ The one place that knows which: `FUSED` lists the patterns, `run_chain` finds th
 `Sequential`, and `residual` is the end of a residual block. A fused operation writes a feature map
 to memory once where the single layers write and read it several times; the result is the same but
 for rounding.
-Layers with hooks run by themselves, so that a hook sees every output.
+Layers with hooks run by themselves, so that a hook sees every output; so do layers whose forward
+somebody replaced on the one object, which knows nothing of their neighbours.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Pattern:
     when: Callable[[Sequence[Module]], bool] = lambda modules: True
 
     def fits(self, modules: Sequence[Module]) -> bool:
-        """Whether ``modules`` begin with it: these classes, not heirs, and without hooks."""
+        """Whether ``modules`` begin with it: these classes as they are, and without hooks."""
         return (
             len(modules) >= len(self.layers)
             and all(map(_is_plain, modules, self.layers))
@@ -39,8 +40,29 @@ class Pattern:
         )
 
 
+def passes_everything_on(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function that stands in for the forward of one layer: it keeps the layer fused.
+
+    It must hand all its arguments to the forward of the class, and return what that returns.
+
+    >>> from minicnn import nn
+    >>> layer = nn.ReLU()
+    >>> layer.forward = passes_everything_on(lambda *args, **kwargs: nn.ReLU.forward(layer, *args))
+    >>> has_plain_forward(layer)
+    True
+    """
+    vars(forward)["passes_everything_on"] = True
+    return forward
+
+
+def has_plain_forward(module: Module) -> bool:
+    """Whether a module runs the forward of its class, if through a function marked as such."""
+    own = vars(module).get("forward")
+    return own is None or hasattr(own, "passes_everything_on")
+
+
 def _is_plain(module: Module, kind: type[Module]) -> bool:
-    return type(module) is kind and not module.has_hooks
+    return type(module) is kind and not module.has_hooks and has_plain_forward(module)
 
 
 def _in_inference(modules: Sequence[Any]) -> bool:

@@ -9,7 +9,8 @@ import numpy as np
 import minicnn.functional as F
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError, ShapeError
-from minicnn.functional._checks import check_reduction
+from minicnn.functional._checks import check_reduction, lies_between
+from minicnn.functional.loss import checked_index
 from minicnn.nn._arrays import Array
 from minicnn.nn._settings import settings
 from minicnn.nn.module import Module
@@ -27,7 +28,12 @@ class CrossEntropyLoss(Module):
     weight: Array | None
 
     def __init__(
-        self, weight: Any = None, *, reduction: str = "mean", label_smoothing: float = 0.0
+        self,
+        weight: Any = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         if weight is not None:
@@ -37,11 +43,12 @@ class CrossEntropyLoss(Module):
                     f"CrossEntropyLoss: weight is {weight.shape}; give one number a class, (K,)."
                 )
         self.register_buffer("weight", weight)
-        if not 0.0 <= label_smoothing <= 1.0:
+        if not lies_between(0, label_smoothing, 1):
             raise ArgumentError(
                 f"CrossEntropyLoss: label_smoothing is {label_smoothing!r}; give a number from 0 "
                 "to 1."
             )
+        self.ignore_index = checked_index(ignore_index, "CrossEntropyLoss")
         self.reduction = check_reduction(reduction, "CrossEntropyLoss")
         self.label_smoothing = float(label_smoothing)
 
@@ -51,13 +58,14 @@ class CrossEntropyLoss(Module):
             x,
             target,
             self.weight,
+            ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
         )
 
     def extra_repr(self) -> str:
         """Settings that differ from the defaults."""
-        return settings(self, reduction="mean", label_smoothing=0.0)
+        return settings(self, ignore_index=-100, reduction="mean", label_smoothing=0.0)
 
 
 class MSELoss(Module):

@@ -12,12 +12,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from minicnn.autograd import note_change
 from minicnn.errors import ArgumentError, DTypeError, nearest
 from minicnn.nn._arrays import Array, check_device, on_device, to_numpy, write
 from minicnn.nn.attributes import Attributes, joined, unique
 from minicnn.nn.calls import running
 from minicnn.nn.hooks import RemovableHandle
-from minicnn.nn.parameter import Parameter, has_weights
+from minicnn.nn.parameter import Parameter, has_weights, zero_grad
 from minicnn.nn.state import IncompatibleKeys, checked_state
 from minicnn_kernels import registry
 
@@ -219,6 +220,9 @@ class Module(Attributes):
         own = self._state()
         for name, array in values.items():
             write(own[name], array)
+        for name, parameter in self._entries("_parameters", "", recurse=True):
+            if name in values:
+                note_change(parameter)
         return keys
 
     def _give_memory(self, names: Collection[str]) -> None:
@@ -253,10 +257,9 @@ class Module(Attributes):
         """Switch this module and its parts to evaluation; return self."""
         return self.train(False)
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
-        for parameter in self.parameters():
-            parameter.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or with False fill them with zeros in place."""
+        zero_grad(self.parameters(), set_to_none)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Train all parameters, or with False freeze them; return self."""

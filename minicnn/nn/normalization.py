@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 import minicnn.functional as F
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError, ShapeError
+from minicnn.functional._checks import lies_between
 from minicnn.nn import init
 from minicnn.nn._arrays import Array
 from minicnn.nn._settings import positive_int, settings
@@ -40,9 +42,9 @@ class _BatchNorm(Module):
         super().__init__()
         caller = type(self).__name__
         self.num_features = positive_int(num_features, "num_features", caller)
-        if not eps >= 0:
+        if not lies_between(0, eps, math.inf):
             raise ArgumentError(f"{caller}: eps is {eps!r}; give a number >= 0.")
-        if momentum is not None and not 0 <= momentum <= 1:
+        if momentum is not None and not lies_between(0, momentum, 1):
             raise ArgumentError(
                 f"{caller}: momentum is {momentum!r}; give the weight of a new batch, from 0 to 1, "
                 "or None for the average of all batches."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ class Parameter(Tensor):
     Tensor([0., 0.], requires_grad=True)
     """
 
-    __slots__ = ()
+    __slots__ = ("changed_at",)
 
     def __init__(self, array: Any, requires_grad: bool = True) -> None:
         super().__init__(array)
@@ -45,12 +45,22 @@ class Parameter(Tensor):
             )
         self.array = blank(self.shape, self.dtype) if _thread.without_weights else self.array.copy()
         self.requires_grad = requires_grad
+        self.changed_at = -1
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.array, self.requires_grad)
+
+
+def zero_grad(parameters: Iterable[Parameter], set_to_none: bool) -> None:
+    """Forget the gradients, or with ``set_to_none=False`` fill those that exist with zeros."""
+    for parameter in parameters:
+        if set_to_none or parameter.grad is None:
+            parameter.grad = None
+        else:
+            parameter.grad[...] = 0
 
 
 @contextmanager

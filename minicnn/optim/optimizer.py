@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, cast
 
+from minicnn.autograd import note_change
 from minicnn.errors import ArgumentError, DTypeError, GraphError, ShapeError, nearest
 from minicnn.nn._arrays import Array, on_device, to_numpy, write
 from minicnn.nn.module import Module
-from minicnn.nn.parameter import Parameter
+from minicnn.nn.parameter import Parameter, zero_grad
 from minicnn.optim.state import checked_state
 from minicnn_kernels import registry
 from minicnn_kernels.reference import Kernels
@@ -88,10 +89,9 @@ class Optimizer:
         params = self._checked_params(params, number)
         self.param_groups.append({"params": params, **checked})
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
-        for p in self._params():
-            p.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or with False fill them with zeros in place."""
+        zero_grad(self._params(), set_to_none)
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place.
@@ -111,6 +111,10 @@ class Optimizer:
                     self._update(k, params, grads, states, group)
         except MemoryError as error:
             registry.raise_out_of_memory(f"{self._name}.step", error)
+        finally:
+            for p in self._params():
+                if p.grad is not None:
+                    note_change(p)
 
     def advance(self) -> None:
         """Count a step that a captured graph is to take, without touching an array.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -64,11 +65,19 @@ class Schedule:
                 "into the kind of schedule that it was saved from."
             )
         for lrs in ("base_lrs", "max_lrs", "min_lrs", "last_lrs"):
+            if lrs in own and not _are_numbers(state[lrs]):
+                raise StateDictError(
+                    f"{name}: {lrs} is {state[lrs]!r}; it must be a list of learning rates."
+                )
             if lrs in own and len(state[lrs]) != len(own[lrs]):
                 raise StateDictError(
                     f"{name}: the state has {len(state[lrs])} parameter groups, the optimizer "
                     f"{len(own[lrs])}; make it with the same groups."
                 )
+        if "last_epoch" in own and not isinstance(state["last_epoch"], numbers.Integral):
+            raise StateDictError(
+                f"{name}: last_epoch is {state['last_epoch']!r}; it must be a whole number."
+            )
 
     def _apply(self) -> None:
         """Set the learning rates that belong to the present position."""
@@ -234,3 +243,7 @@ class CosineAnnealingLR(LRScheduler):
         """The cosine at t."""
         factor = (1.0 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2.0
         return [self.eta_min + (lr - self.eta_min) * factor for lr in self.base_lrs]
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and all(isinstance(v, numbers.Real) for v in values)

@@ -117,12 +117,17 @@ def test_clipping_stays_on_the_device(backend):
 def test_cross_entropy_takes_labels_from_either_side(backend, weight, smoothing):
     x, labels = np.random.default_rng(0).random((5, 3), np.float32), np.array([0, 2, 1, 1, 0])
     expected = F.cross_entropy(Tensor(x), labels, weight, label_smoothing=smoothing).item()
+    kept = labels != 1
+    without = F.cross_entropy(Tensor(x[kept]), labels[kept], weight, label_smoothing=smoothing)
+    without = without.item()
     xp = registry.kernels("cuda").xp
     logits = Tensor(xp.asarray(x))
     for given in (labels, labels.tolist(), xp.asarray(labels)):
         loss = F.cross_entropy(logits, given, weight, label_smoothing=smoothing)
         assert registry.device_of(loss.array) == "cuda"
         assert loss.item() == pytest.approx(expected, rel=2**-18)
+        rest = F.cross_entropy(logits, given, weight, ignore_index=1, label_smoothing=smoothing)
+        assert rest.item() == pytest.approx(without, rel=2**-18)
     assert np.isnan(F.cross_entropy(logits, xp.asarray([0, 3, 1, 1, 0])).item())
     assert np.isnan(F.cross_entropy(logits, xp.asarray([0, -1, 1, 1, 0])).item())
 

@@ -84,6 +84,26 @@ ERRORS = {
         DTypeError,
         "linear: x is a list, not a tensor; make one with minicnn.tensor(x)",
     ),
+    "an axis by name": (
+        lambda: F.softmax(ones(2), "a"),
+        ArgumentError,
+        "softmax: dim is 'a'; give the number of an axis",
+    ),
+    "half groups": (
+        lambda: F.conv2d(ones(1, 2, 3, 3), ones(2, 1, 3, 3), groups=2.0),
+        ArgumentError,
+        "conv2d: groups is 2.0; give a whole number >= 1",
+    ),
+    "a probability as text": (
+        lambda: F.dropout(ones(2), "0.5"),
+        ArgumentError,
+        "dropout: p is '0.5'; give a probability from 0 to 1",
+    ),
+    "smoothing by nothing": (
+        lambda: F.cross_entropy(ones(1, 2), [0], label_smoothing=None),
+        ArgumentError,
+        "cross_entropy: label_smoothing is None; give a number from 0 to 1",
+    ),
     "half a row": (
         lambda: ones(2, 4).reshape(2.5, -1),
         ArgumentError,
@@ -127,7 +147,17 @@ ERRORS = {
     "label": (
         lambda: F.cross_entropy(ones(2, 3), [0, 3]),
         ArgumentError,
-        "cross_entropy: target[1] is 3, but x has 3 classes; labels must be 0 to 2",
+        "cross_entropy: target[1] is 3, but x has 3 classes; labels must be 0 to 2, or",
+    ),
+    "label to ignore": (
+        lambda: F.cross_entropy(ones(2, 3), [0, 1], ignore_index=None),
+        ArgumentError,
+        "cross_entropy: ignore_index is None; give a whole number",
+    ),
+    "label to ignore among probabilities": (
+        lambda: F.cross_entropy(ones(1, 2), np.ones((1, 2)), ignore_index=1),
+        ArgumentError,
+        "cross_entropy: ignore_index=1 names a class number, but target holds probabilities",
     ),
     "label count": (
         lambda: F.cross_entropy(ones(2, 3), [0]),

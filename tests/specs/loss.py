@@ -26,11 +26,16 @@ def _reduced(losses: list[float], reduction: str, divisor: float):
     return math.fsum(losses) / (divisor if reduction == "mean" else 1)
 
 
-def cross_entropy_oracle(x, target, weight=None, reduction="mean", label_smoothing=0.0):
+def cross_entropy_oracle(
+    x, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0
+):
     N, K = x.shape
     w = [1.0] * K if weight is None else list(weight)
     losses, divisor = [], 0.0
     for n in range(N):
+        if target.ndim == 1 and target[n] == ignore_index:
+            losses.append(0.0)
+            continue
         share = target[n] if target.ndim == 2 else [float(c == target[n]) for c in range(K)]
         smoothed = [(1 - label_smoothing) * q + label_smoothing / K for q in share]
         minus_log_p = [math.log(math.fsum(math.exp(v - x[n, c]) for v in x[n])) for c in range(K)]
@@ -41,6 +46,10 @@ def cross_entropy_oracle(x, target, weight=None, reduction="mean", label_smoothi
 
 def _labels(rng):
     return 3 * distinct((5, 4), rng), np.array([0, 3, 1, 1, 2])
+
+
+def _some_labels(rng):
+    return 3 * distinct((5, 4), rng), np.array([0, -100, 1, -100, 2])
 
 
 def _shares(rng):
@@ -58,16 +67,16 @@ def _two_maps(rng):
     return distinct((2, 3, 2), rng), distinct((2, 3, 2), rng)
 
 
-def smoothing_over_others(x, target, weight=None, *, reduction="mean", label_smoothing=0.0):
+def smoothing_over_others(x, target, weight=None, *, label_smoothing=0.0, **settings):
     """Spread the smoothing over the K - 1 wrong classes only."""
     K = x.shape[1]
     return F.cross_entropy(
-        x, target, weight, reduction=reduction, label_smoothing=label_smoothing * K / (K - 1)
+        x, target, weight, label_smoothing=label_smoothing * K / (K - 1), **settings
     )
 
 
-def _mean_without_weights(x, target, weight=None, *, reduction="mean", label_smoothing=0.0):
-    losses = F.cross_entropy(x, target, weight, reduction="none", label_smoothing=label_smoothing)
+def _mean_without_weights(x, target, weight=None, *, reduction="mean", **settings):
+    losses = F.cross_entropy(x, target, weight, reduction="none", **settings)
     return {"mean": F.mean, "sum": F.sum, "none": lambda t: t}[reduction](losses)
 
 
@@ -78,9 +87,15 @@ def _unshifted(right, x, q):
     return -(q * np.log(p)).sum(axis=1), p
 
 
-def _off_by_one(right, xp, logits, target):
-    q, labels = right(xp, logits, target)
-    return xp.roll(q, 1, axis=1), labels
+def _off_by_one(right, xp, logits, *target):
+    q, *labels = right(xp, logits, *target)
+    return xp.roll(q, 1, axis=1), *labels
+
+
+def _smoothed_all_the_same(right, xp, logits, target, ignore_index):
+    """An ignored label is no class, but the row stays."""
+    q, labels, counted = right(xp, logits, target, ignore_index)
+    return (q, labels, None) if counted is None else (q * counted[:, None], labels, None)
 
 
 def with_defaults(**changed):
@@ -101,6 +116,15 @@ SPECS = [
             Case("weights", _labels, {"weight": CLASS_WEIGHTS}),
             Case("weights, sum", _labels, {"weight": CLASS_WEIGHTS, "reduction": "sum"}),
             Case("weights, smoothing", _labels, {"weight": CLASS_WEIGHTS, "label_smoothing": 0.2}),
+            Case("ignored labels", _some_labels),
+            Case("ignored, sum", _some_labels, {"reduction": "sum"}),
+            Case("ignored, each row", _some_labels, {"reduction": "none"}),
+            Case("ignored class", _labels, {"ignore_index": 1, "label_smoothing": 0.2}),
+            Case(
+                "ignored class, weights, smoothing",
+                _some_labels,
+                {"weight": CLASS_WEIGHTS, "label_smoothing": 0.2},
+            ),
             Case("shares", _shares, differentiable=(0,)),
             Case("shares, weights", _shares, {"weight": CLASS_WEIGHTS}, differentiable=(0,)),
             Case("far from 0", lambda rng: (1000 + 3 * distinct((2, 3), rng), np.array([2, 0]))),
@@ -116,6 +140,9 @@ SPECS = [
             broken_function("mean over rows despite weights", _mean_without_weights),
             broken_kernel("overflow", "softmax_cross_entropy", _unshifted),
             broken_attribute("labels off by one", loss, "_target_distribution", _off_by_one),
+            broken_attribute(
+                "ignored labels count", loss, "_target_distribution", _smoothed_all_the_same
+            ),
             broken_kernel(
                 "p - q whatever the sum of q",
                 "softmax_cross_entropy_grad",
