@@ -27,6 +27,7 @@ from minicnn.nn import Module
 from minicnn.training.build import (
     DataSource,
     create_model,
+    held_out_images,
     input_shape,
     make_loss,
     make_optimizer,
@@ -162,7 +163,7 @@ class Run:
         config = self.config
         held_out: ArrayDataset | ImageFolder | None = self.source.validation
         if held_out is None and config.validation:
-            held_out, dataset = dataset.split(config.validation, seed=config.seed)
+            held_out, dataset = held_out_images(dataset, config)
         validation = None if held_out is None else eval_loader(held_out, self.source, config)
         size = config.batch_size
         if self.source.pictures is not None and len(dataset) < size:
