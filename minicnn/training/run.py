@@ -48,7 +48,7 @@ from minicnn.training.pictures import (
     source_of,
     statistics_of,
 )
-from minicnn.training.resuming import check_resumable, take_up
+from minicnn.training.resuming import check_resumable, naming_changes, take_up
 from minicnn.training.run_folder import fresh_folder, inside
 from minicnn.training.run_lock import only_writer
 from minicnn.training.trainer import Trainer
@@ -237,7 +237,8 @@ def resumed_run(
         checkpoint = newest_checkpoint(folder)
         run = Run(config, folder, callbacks, checkpoint)
         if checkpoint is not None:
-            run.resume(checkpoint)
+            with naming_changes(before, config):
+                run.resume(checkpoint)
     return run
 
 
