@@ -283,6 +283,12 @@ def test_a_name_of_two_lines_is_printed_on_one(tmp_path, capsys):
     assert len(out.splitlines()) == len(err.splitlines()) == 1
 
 
+def test_a_run_without_checkpoints_is_still_taken_for_a_run(tmp_path, capsys):
+    (tmp_path / "config.toml").write_text("")
+    assert main(["predict", str(tmp_path), "x.png"]) == 2
+    assert f"{tmp_path} is not a run folder: it has no checkpoints" in capsys.readouterr().err
+
+
 def test_the_command_reads_paths_from_standard_input(tmp_path, capsys, monkeypatch):
     good = [save_picture(tmp_path / f"{i}.png", i) for i in range(2)]
     reader, writer = os.pipe()

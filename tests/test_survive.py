@@ -264,6 +264,30 @@ def test_a_signal_in_the_test_after_training(tmp_path, monkeypatch, capsys):
     assert "continue with: minicnn train --resume runs/run" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_disk_without_room_for_the_settings_leaves_no_folder(tmp_path):
+    """Not even one that stands in the way of the next run of that name."""
+    program = (
+        "import resource, signal, sys\n"
+        "from minicnn.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = [
+        "train", "--source", "sample", "--backend", "numpy", "--model", "lenet5", "--images", "40",
+        "--batch-size", "20", "--name", "run",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "config.toml could not be written: File too large" in done.stderr
+    assert "report" not in done.stderr
+    assert list(Path("runs").iterdir()) == []
+
+
 # Runs of earlier versions ------------------------------------------------------------------------
 
 

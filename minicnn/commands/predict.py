@@ -55,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
     from minicnn.training.run import load_model, newest_run
 
     folder, images = options.folder, options.images
-    if folder is None and (images[0] / "checkpoints").is_dir():
+    if folder is None and any(
+        (images[0] / name).exists() for name in ("checkpoints", "config.toml")
+    ):
         folder, *images = images
     if not images:
         raise ArgumentError(f"name pictures beside the run {folder}, a folder of them, or -.")

@@ -88,6 +88,9 @@ def _trained(
         if run.writes:
             print(f"\nminicnn train: {_interrupted(run)}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception:
+        _forget_unbegun(run)
+        raise
     print(
         f"test accuracy {result.accuracy:.4f}, loss {result.loss:.4f} "
         f"({result.confusion.matrix.sum():,} images, weights of epoch {epoch})"
@@ -99,11 +102,18 @@ def _trained(
 
 def _interrupted(run: Run) -> str:
     """What is left of a run that was interrupted: a folder to go on with, or none."""
-    if (run.folder / "config.toml").exists():
-        quoted = shlex.quote(str(run.folder))
-        return f"interrupted and saved; continue with: minicnn train --resume {quoted}"
+    if _forget_unbegun(run):
+        return "interrupted before it began; nothing is left of it."
+    quoted = shlex.quote(str(run.folder))
+    return f"interrupted and saved; continue with: minicnn train --resume {quoted}"
+
+
+def _forget_unbegun(run: Run) -> bool:
+    """Remove the new folder of a run whose settings were never written, and tell if it was one."""
+    if not run.writes or (run.folder / "config.toml").exists():
+        return False
     shutil.rmtree(run.folder, ignore_errors=True)
-    return "interrupted before it began; nothing is left of it."
+    return True
 
 
 def _announce(run: Run, group: Group | None) -> None:
