@@ -53,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in getattr(error, "__notes__", ()):
             print(f"  {note}", file=sys.stderr)
         return EXIT_MISTAKE
+    except MemoryError as error:
+        print(
+            f"minicnn {options.command}: the memory does not suffice: {error or 'it is full'}; use "
+            "smaller batches or pictures.",
+            file=sys.stderr,
+        )
+        return EXIT_MISTAKE
     except KeyboardInterrupt:  # before there is anything to save
         print(f"\nminicnn {options.command}: interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED

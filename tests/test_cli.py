@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import minicnn
+import minicnn.commands.models
 from minicnn import data, inspect, models
 from minicnn.cli import main
 from minicnn.data import write_idx
@@ -60,6 +61,12 @@ def mistake(capsys, *arguments):
         (["train", "--backend", "cupy"], ["'cupy'", "cannot be used here"]),
         (["train", "--threads", "1000"], ["set_num_threads", "1000"]),
         (["train", "--batch-size", "20000"], ["20,000", "9,000"]),
+        (["train", "--epochs", "1" + "0" * 23], ["epochs = 1", "must be at most 1000000000"]),
+        (["train", "--images", "1"], ["validation = 0.1 keeps 0 of 1 training images"]),
+        (
+            ["train", "--augment", "flip-crop", "--crop-padding", "28"],
+            ["crop_padding = 28", "28x28 pictures of fashion_mnist"],
+        ),
         (["train", "--config", "none.toml"], ["none.toml", "could not be read"]),
         (["train", "--resume", "nowhere"], ["nowhere", "not a run folder"]),
         (["train", "surplus"], ["unexpected argument 'surplus'"]),
@@ -78,6 +85,15 @@ def test_mistakes_get_one_sentence(capsys, arguments, parts):
     sentence = mistake(capsys, *arguments)
     for part in parts:
         assert part in sentence
+
+
+def test_memory_that_does_not_suffice_is_a_sentence(capsys, monkeypatch):
+    def all_of_it(options):
+        np.empty((2**20, 2**20, 2**20), np.uint8)
+
+    monkeypatch.setattr(minicnn.commands.models, "run", all_of_it)
+    sentence = mistake(capsys, "models")
+    assert "the memory does not suffice: Unable to allocate" in sentence
 
 
 def test_config_file_mistakes_name_file_and_line(capsys, tmp_path):

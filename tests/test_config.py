@@ -92,6 +92,9 @@ def test_values_become_the_type_of_the_setting_where_nothing_is_lost():
         ("validation", 1.0, "validation = 1.0 must be below 1.0"),
         ("nesterov", 1, "nesterov = 1 must be true or false, not int"),
         ("model", 3, "model = 3 must be text, not int"),
+        ("epochs", 10**400, "must be at most 1000000000"),
+        ("weights", "a\0", "weights = 'a\\x00' must be text without the character NUL"),
+        ("name", "a\nb", "name = 'a\\nb' must be of one line"),
         ("output", "a\ud800", "must be text that UTF-8 can hold"),
         ("optimizer", "adma", "must be one of sgd, adam, adamw, rmsprop (did you mean 'adam'?)"),
         ("source", "zzz", "source = 'zzz' must be one of auto, full, sample."),
@@ -126,7 +129,8 @@ def test_every_limit_is_enforced_and_reached(name):
             edge, beyond = (edge,), (beyond,)
         assert name in problems_of(**{name: beyond})
         if allowed:
-            TrainConfig(**{name: edge}).validate()
+            fitting = {"schedule": "cosine"} if name == "warmup_steps" else {}
+            TrainConfig(**{name: edge}, **fitting).validate()
     for choice in limits.get("choices", ()):
         TrainConfig(**{name: choice, "milestones": (1,)}).validate()
 
@@ -164,6 +168,18 @@ def test_a_file_gives_what_it_names(tmp_path):
     assert values == {"lr": 1.0, "milestones": (3, 5), "name": "ü", "nesterov": False}
     assert type(values["lr"]) is float
     assert load_config(str(path)) == values
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_whole_number_has_an_end(name):
+    if field_types()[name] in (int, tuple[int, ...]):
+        assert FIELDS[name].metadata["maximum"] <= 2**63 - 1  # which TOML can hold
+
+
+def test_a_file_may_begin_with_the_mark_of_its_encoding(tmp_path):
+    path = tmp_path / "of_a_windows_editor.toml"
+    path.write_bytes(b"\xef\xbb\xbfepochs = 3\r\n")
+    assert load_config(path) == {"epochs": 3}
 
 
 def test_an_empty_file_gives_nothing(tmp_path):
@@ -278,7 +294,7 @@ def test_dump_is_toml_with_a_header_and_help():
         assert f"# {field.metadata['help']}" in text
 
 
-TEXT = st.text(min_size=1).filter(str.strip)
+TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1).filter(str.strip)
 SHARE = st.floats(0, 1, exclude_max=True)
 CONFIGS = st.builds(
     TrainConfig,
@@ -294,7 +310,9 @@ CONFIGS = st.builds(
     validation=SHARE,
     seed=st.integers(0, 2**63 - 1),
     output=TEXT,
-    name=st.text().filter(lambda name: name not in (".", "..") and not set(name) & set("/\\\0")),
+    name=st.text().filter(
+        lambda name: name not in (".", "..") and not set(name) & set("/\\") and name.isprintable()
+    ),
 )
 
 

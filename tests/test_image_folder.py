@@ -50,6 +50,17 @@ def test_height_and_width_and_gray(shapes):
     assert dataset.in_memory().image_shape == dataset.image_shape == (1, 10, 20)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_of_two_lines_is_reported_on_one(tmp_path):
+    write_shapes(tmp_path, 3)
+    (tmp_path / "disc" / "no\npicture.jpg").write_bytes(b"")
+    os.rename(tmp_path / "bar", tmp_path / "a\nbar")
+    dataset = ImageFolder(tmp_path, size=8)
+    lines = dataset.report().splitlines()
+    assert "(a\\nbar 3, cross 3, disc 3)" in lines[0]
+    assert lines[-1].startswith("  disc/no\\npicture.jpg: empty")
+
+
 def test_junk_is_reported_exactly(tmp_path):
     write_shapes(tmp_path, 3, ("cross", "disc"))
     write_junk(tmp_path / "disc")

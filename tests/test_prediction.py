@@ -271,6 +271,24 @@ def test_the_command_writes_json_lines_and_tells_of_errors(tmp_path, capsys):
     assert main(["predict", str(RUN), str(bad)]) == 2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_of_two_lines_is_printed_on_one(tmp_path, capsys):
+    good = save_picture(tmp_path / "a\nb.png", 0)
+    bad = tmp_path / "c\nd.png"
+    bad.write_bytes(b"no")
+    assert main(["predict", str(RUN), str(good), str(bad)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{tmp_path}/a\\nb.png: ")
+    assert "c\\nd.png" in err
+    assert len(out.splitlines()) == len(err.splitlines()) == 1
+
+
+def test_a_run_without_checkpoints_is_still_taken_for_a_run(tmp_path, capsys):
+    (tmp_path / "config.toml").write_text("")
+    assert main(["predict", str(tmp_path), "x.png"]) == 2
+    assert f"{tmp_path} is not a run folder: it has no checkpoints" in capsys.readouterr().err
+
+
 def test_the_command_reads_paths_from_standard_input(tmp_path, capsys, monkeypatch):
     good = [save_picture(tmp_path / f"{i}.png", i) for i in range(2)]
     reader, writer = os.pipe()

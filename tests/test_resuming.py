@@ -73,6 +73,20 @@ def test_what_would_be_without_effect_is_refused(changes):
     assert resumed.trainer.lr == 0.01
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"model": "lenet5"}, {"optimizer": "adam"}, {"decay": "weights"}],
+)
+def test_what_the_arrays_do_not_fit_is_refused_by_name(changes):
+    run = new_run(config())
+    run.fit()
+    files = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    ((name, value),) = changes.items()
+    with pytest.raises(ConfigError, match=f"cannot change {name} from .* to {value!r}"):
+        resumed_run(run.folder, {**changes, "epochs": 2})
+    assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == files
+
+
 def test_early_stopping_is_asked_again():
     stopped = {"lr": 1e-12, "epochs": 9, "early_stopping": 1, "weight_decay": 0.0}
     run = new_run(config(**stopped))

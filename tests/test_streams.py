@@ -57,6 +57,14 @@ def test_a_training_goes_on_when_its_output_goes_nowhere(monkeypatch, capsys, ma
     assert Path("runs/run/result.json").exists()
 
 
+@pytest.mark.parametrize("command", [["models"], ["summary", "lenet5"], ["recipes"]])
+def test_a_reader_that_has_seen_enough_is_no_mistake(monkeypatch, capsys, command):
+    with left() as nowhere:
+        monkeypatch.setattr(sys, "stdout", nowhere)
+        assert main(command) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_full_disk_is_a_mistake_of_a_command_that_only_prints(monkeypatch, capsys):
     with full() as nowhere:
         monkeypatch.setattr(sys, "stdout", nowhere)

@@ -21,13 +21,14 @@ from minicnn.data import fashion_mnist
 from minicnn.errors import CheckpointError
 from minicnn.models import registry
 from minicnn.nn.prediction import predict
+from minicnn.report import environment
 from minicnn.testing import assert_close
 from minicnn.training import build, evaluation, run_lock
 from minicnn.training.checkpoint import load_checkpoint, newest_checkpoint
 from minicnn.training.config import TrainConfig
 from minicnn.training.ensemble import evaluate_runs
 from minicnn.training.history import History
-from minicnn.training.run import load_model, new_run, resumed_run
+from minicnn.training.run import Run, load_model, new_run, resumed_run
 from minicnn.training.run_lock import LOCK, only_writer
 
 
@@ -224,10 +225,14 @@ def test_ctrl_c_in_the_test_after_training(tmp_path, monkeypatch, capsys):
     assert "test_accuracy" in json.loads(Path("runs", "run", "result.json").read_text())
 
 
+ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 @pytest.mark.usefixtures("heard")
-def test_ctrl_c_while_the_data_are_loaded(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDINGS])
+def test_a_signal_while_the_data_are_loaded(tmp_path, monkeypatch, capsys, number):
     def load(split, source):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         raise AssertionError("Ctrl-C did not strike")
 
     source = build.DATA_SOURCES["fashion_mnist"]
@@ -236,6 +241,50 @@ def test_ctrl_c_while_the_data_are_loaded(tmp_path, monkeypatch, capsys):
     )
     assert main(ARGUMENTS) == 130
     assert capsys.readouterr().err.strip() == "minicnn train: interrupted."
+    assert list(Path("runs").iterdir()) == []
+    assert all(signal.getsignal(ending) is signal.SIG_DFL for ending in ENDINGS)
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDINGS])
+def test_a_signal_before_the_settings_are_written(tmp_path, monkeypatch, capsys, number):
+    monkeypatch.setattr(environment, "record", lambda run: os.kill(os.getpid(), number))
+    assert main(ARGUMENTS) == 130
+    assert "nothing is left of it" in capsys.readouterr().err
+    assert list(Path("runs").iterdir()) == []
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_signal_in_the_test_after_training(tmp_path, monkeypatch, capsys):
+    """A handler stays in place between the training and the end of the command."""
+    with monkeypatch.context() as patch:
+        whole = Run.test
+        patch.setattr(Run, "test", lambda run: (os.kill(os.getpid(), ENDINGS[-1]), whole(run))[1])
+        assert main(ARGUMENTS) == 130
+    assert "continue with: minicnn train --resume runs/run" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_disk_without_room_for_the_settings_leaves_no_folder(tmp_path):
+    """Not even one that stands in the way of the next run of that name."""
+    program = (
+        "import resource, signal, sys\n"
+        "from minicnn.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = [
+        "train", "--source", "sample", "--backend", "numpy", "--model", "lenet5", "--images", "40",
+        "--batch-size", "20", "--name", "run",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "config.toml could not be written: File too large" in done.stderr
+    assert "report" not in done.stderr
     assert list(Path("runs").iterdir()) == []
 
 

@@ -155,7 +155,13 @@ class Signals(Callback):
 
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(
-    "numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM]]
+    "numbers",
+    [
+        [signal.SIGINT],
+        [signal.SIGTERM],
+        [signal.SIGTERM, signal.SIGTERM],
+        [getattr(signal, "SIGHUP", signal.SIGTERM)],  # which Windows lacks
+    ],
 )
 def test_interrupt_finishes_the_step_saves_and_resumes(tmp_path, numbers):
     trainer, train, validation = make_trainer(tmp_path, callbacks=[Signals(7, *numbers)])

@@ -55,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
     from minicnn.training.run import load_model, newest_run
 
     folder, images = options.folder, options.images
-    if folder is None and (images[0] / "checkpoints").is_dir():
+    if folder is None and any(
+        (images[0] / name).exists() for name in ("checkpoints", "config.toml")
+    ):
         folder, *images = images
     if not images:
         raise ArgumentError(f"name pictures beside the run {folder}, a folder of them, or -.")
@@ -86,6 +88,8 @@ def _paths(images: list[Path]) -> Iterator[Path]:
 
 
 def _print(found: Prediction, classes: list[str], top: int, as_json: bool) -> None:
+    from minicnn.data._scan import one_line
+
     row = found.probabilities
     best: list[int] = [] if row is None else row.argsort()[::-1][:top].tolist()
     if as_json:
@@ -96,7 +100,7 @@ def _print(found: Prediction, classes: list[str], top: int, as_json: bool) -> No
             record["top"] = [{"class": classes[i], "probability": float(row[i])} for i in best]
         print(json.dumps(record), flush=True)
     elif row is None:
-        print(f"minicnn predict: {found.error}", file=sys.stderr, flush=True)
+        print(f"minicnn predict: {one_line(found.error)}", file=sys.stderr, flush=True)
     else:
         shown = ", ".join(f"{classes[i]} {row[i]:.1%}" for i in best)
-        print(f"{found.path}: {shown}", flush=True)
+        print(one_line(f"{found.path}: {shown}"), flush=True)

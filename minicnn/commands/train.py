@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from minicnn.training import parallel
     from minicnn.training.config import TrainConfig, load_config
+    from minicnn.training.interrupts import ending_signals
 
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
@@ -52,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         asked.get("parallel", TrainConfig.parallel),
         asked.get("parallel_timeout", TrainConfig.parallel_timeout),
     )
-    with lasting_output(), parallel.member(group):
+    with lasting_output(), parallel.member(group), ending_signals():
         return _trained(options, file, given, group)
 
 
@@ -77,18 +80,17 @@ def _trained(
         run = start_run(config, shown, group)
     else:
         run = continue_run(options.resume, {**file, **given}, shown, group)
-    _announce(run, group)
     try:
+        _announce(run, group)
         fit(run)
         result, epoch = run.test()
     except KeyboardInterrupt:
         if run.writes:
-            print(
-                f"\nminicnn train: interrupted and saved; continue with: "
-                f"minicnn train --resume {run.folder}",
-                file=sys.stderr,
-            )
+            print(f"\nminicnn train: {_interrupted(run)}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception:
+        _forget_unbegun(run)
+        raise
     print(
         f"test accuracy {result.accuracy:.4f}, loss {result.loss:.4f} "
         f"({result.confusion.matrix.sum():,} images, weights of epoch {epoch})"
@@ -96,6 +98,22 @@ def _trained(
     if path := finish(run, epoch=epoch):
         print(f"report: {path}")
     return 0
+
+
+def _interrupted(run: Run) -> str:
+    """What is left of a run that was interrupted: a folder to go on with, or none."""
+    if _forget_unbegun(run):
+        return "interrupted before it began; nothing is left of it."
+    quoted = shlex.quote(str(run.folder))
+    return f"interrupted and saved; continue with: minicnn train --resume {quoted}"
+
+
+def _forget_unbegun(run: Run) -> bool:
+    """Remove the new folder of a run whose settings were never written, and tell if it was one."""
+    if not run.writes or (run.folder / "config.toml").exists():
+        return False
+    shutil.rmtree(run.folder, ignore_errors=True)
+    return True
 
 
 def _announce(run: Run, group: Group | None) -> None:

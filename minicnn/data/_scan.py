@@ -18,6 +18,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import category
 
 from minicnn.errors import DataError
 
@@ -41,6 +42,18 @@ _PARTS = {
 IsValid = Callable[[str], bool]
 
 
+def one_line(text: str) -> str:
+    """The text with control characters as escapes: a name may hold what would break a list.
+
+    >>> print(one_line("a cat\\nand a dog"))
+    a cat\\nand a dog
+    """
+    return "".join(
+        c.encode("unicode_escape").decode() if category(c) in ("Cc", "Zl", "Zp") else c
+        for c in text
+    )
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A file or folder that is not used: its path below the root, and why."""
@@ -49,7 +62,7 @@ class Skipped:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return one_line(f"{self.path}: {self.reason}")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ import numpy as np
 
 from minicnn.data import _check
 from minicnn.data._local import is_url, local_folder
-from minicnn.data._scan import Candidate, IsValid, Skipped, scan
+from minicnn.data._scan import Candidate, IsValid, Skipped, one_line, scan
 from minicnn.data.dataset import ArrayDataset, divide
 from minicnn.data.picture import decode_picture
 from minicnn.errors import ArgumentError, DataError
@@ -369,7 +369,7 @@ class ImageFolder:
             lines += [f"  {entry}" for entry in self.skipped[:shown]]
             if shown is not None and len(self.skipped) > shown:
                 lines.append(f"  and {len(self.skipped) - shown:,} more")
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
     def _division(self) -> list[str]:
         """How many pictures each part has, and how many it must not have: those trained on."""

@@ -107,7 +107,7 @@ def finish(run: Run, ending: str = "", epoch: int | None = None) -> Path | None:
 
     Whatever goes wrong here, the training is done and saved: it is told, and not raised. See `fit`.
     """
-    if not run.writes:
+    if not run.writes or not (run.folder / "config.toml").exists():  # it has not begun
         return None
     try:
         measured = None if epoch is None else measure_now(run, epoch)

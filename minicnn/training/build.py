@@ -111,9 +111,28 @@ def used_images(
     return dataset.split(config.images / len(dataset), seed=config.seed)[0]
 
 
+def held_out_images(
+    dataset: ArrayDataset | ImageFolder, config: TrainConfig
+) -> tuple[ArrayDataset | ImageFolder, ArrayDataset | ImageFolder]:
+    """The training images as two parts: those for validation, and those that are trained on."""
+    count = round(config.validation * len(dataset))
+    if not 0 < count < len(dataset):
+        raise ConfigError(
+            f"validation = {config.validation} keeps {count:,} of {len(dataset):,} training images "
+            "for validation, and both parts need one; change it, use 0 for no validation, or train "
+            "on more images."
+        )
+    return dataset.split(config.validation, seed=config.seed)
+
+
 def input_shape(image_shape: tuple[int, ...], config: TrainConfig) -> tuple[int, int, int]:
     """What the network gets of a picture: (C, H, W), smaller where there is a crop_size."""
     C, H, W = image_shape
+    if config.augment == "flip-crop" and config.crop_padding >= min(H, W):
+        raise ConfigError(
+            f"crop_padding = {config.crop_padding} is not smaller than the {H}x{W} pictures of "
+            f"{config.data}, so that a crop could miss the picture; lower it."
+        )
     size = config.crop_size
     if not size:
         return C, H, W

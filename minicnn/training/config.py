@@ -28,7 +28,15 @@ from minicnn_kernels import registry
 __all__ = ["TrainConfig", "dump", "field_types", "load_config", "resolve"]
 
 
+#: of a whole number without a limit of its own: more is a slip of the finger, which would train for
+#: ever or give a schedule numbers that no float can hold
+_MOST = 10**9
+_MOST_PIXELS = 2**14  # of a picture's side
+
+
 def _setting(default: Any, help: str, **limits: Any) -> Any:
+    if type(default) is int:
+        limits.setdefault("maximum", _MOST)
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -54,7 +62,10 @@ class TrainConfig:
         ".tar of one, or the URL of that",
     )
     size: int = _setting(
-        0, "side of a folder's pictures, scaled and cut; 0: what the architecture takes", minimum=0
+        0,
+        "side of a folder's pictures, scaled and cut; 0: what the architecture takes",
+        minimum=0,
+        maximum=_MOST_PIXELS,
     )
     channels: int = _setting(
         3, "channels of a folder's pictures: 3 for colours, 1 for gray", minimum=1, maximum=3
@@ -129,7 +140,7 @@ class TrainConfig:
     )
     step_size: int = _setting(10, "schedule units between two drops of the rate (step)", minimum=1)
     milestones: tuple[int, ...] = _setting(
-        (), "schedule units after which the rate drops (multistep)", minimum=1
+        (), "schedule units after which the rate drops (multistep)", minimum=1, maximum=_MOST
     )
     gamma: float = _setting(
         0.1,
@@ -162,9 +173,13 @@ class TrainConfig:
         0,
         "side of what the network sees of a picture, its middle in evaluation; 0: all of it",
         minimum=0,
+        maximum=_MOST_PIXELS,
     )
     crop_padding: int = _setting(
-        2, "pixels added on each side before a random crop (flip-crop)", minimum=0
+        2,
+        "pixels added on each side before a random crop (flip-crop)",
+        minimum=0,
+        maximum=_MOST_PIXELS,
     )
     padding_mode: str = _setting(
         "constant",
@@ -172,10 +187,16 @@ class TrainConfig:
         choices=("constant", "reflect"),
     )
     color_jitter: float = _setting(
-        0.0, "largest random change of brightness, contrast, saturation; 0: off", minimum=0.0
+        0.0,
+        "largest random change of brightness, contrast, saturation; 0: off",
+        minimum=0.0,
+        maximum=100.0,
     )
     lighting: float = _setting(
-        0.0, "spread of random light along the principal colours (AlexNet: 0.1)", minimum=0.0
+        0.0,
+        "spread of random light along the principal colours (AlexNet: 0.1)",
+        minimum=0.0,
+        maximum=100.0,
     )
     balance: str = _setting(
         "none",
@@ -200,7 +221,7 @@ class TrainConfig:
         os.environ.get(registry.ENVIRONMENT_VARIABLE) or "numba", "kernel set that computes"
     )
     graph: bool = _setting(False, "run several steps at once as a CUDA graph (on a GPU)")
-    graph_steps: int = _setting(8, "steps that a graph holds", minimum=2)
+    graph_steps: int = _setting(8, "steps that a graph holds", minimum=2, maximum=1024)
     threads: int = _setting(0, "CPU threads; 0: one for each core", minimum=0)
     parallel: str = _setting(
         "auto",
@@ -212,7 +233,10 @@ class TrainConfig:
     )
     sync_bn: bool = _setting(False, "batch norms use the statistics of all processes' images")
     prefetch: int = _setting(
-        2, "batches prepared ahead in the background; 0: none, in the foreground", minimum=0
+        2,
+        "batches prepared ahead in the background; 0: none, in the foreground",
+        minimum=0,
+        maximum=1024,
     )
     checkpoint_seconds: float = _setting(
         60.0,
@@ -278,7 +302,7 @@ def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     try:
         # The newline more lets every message name a line instead of the end of the document.
-        values = tomllib.loads(Path(path).read_bytes().decode("utf-8") + "\n")
+        values = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig") + "\n")
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"load_config: {path} could not be read: {reason}.") from error

@@ -24,7 +24,7 @@ from minicnn.training.parallel import Group
 from minicnn.training.parallel_nccl import use_own_gpu
 from minicnn.training.parallel_trainer import ParallelTrainer, deciding
 from minicnn.training.pictures import settled
-from minicnn.training.resuming import check_resumable
+from minicnn.training.resuming import check_resumable, naming_changes
 from minicnn.training.run import Run, new_run, resumed_run
 from minicnn.training.run_folder import fresh_folder, inside
 from minicnn.training.trainer import Trainer
@@ -116,5 +116,6 @@ def continue_run(
     checkpoint = group.broadcast(newest, "the newest checkpoint")
     run = ParallelRun(config, folder, callbacks, group, checkpoint)
     if checkpoint is not None:
-        run.resume(checkpoint)
+        with naming_changes(before, config):
+            run.resume(checkpoint)
     return run

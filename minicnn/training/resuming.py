@@ -4,16 +4,19 @@ A checkpoint holds the state of a training and with it hyperparameters of the ti
 saved, while the run folder's config.toml gets the settings of now. The two must not disagree, or
 the file tells of a training that never was. So of each setting one of three things is true. What
 decides which images come next, how the learning rate goes on, or where the run lies cannot change,
-and the error says so before anything is written. What the architecture and the kind of optimizer
-decide is compared with the arrays of the checkpoint. All else, such as the momentum, the penalty,
-the augmentation or the patience of early stopping, is as it is set now.
+and the error says so before anything is written. Neither can the architecture, for two of them may
+have arrays of the same shapes. Other settings, such as the optimizer, decide which arrays there
+are: they may change where those of the checkpoint fit nevertheless. All else, such as the momentum,
+the penalty, the augmentation or the patience of early stopping, is as it is set now.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from minicnn.errors import ConfigError
+from minicnn.errors import CheckpointError, ConfigError, StateDictError
 from minicnn.training.build import peak_rate
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.config import TrainConfig
@@ -27,7 +30,10 @@ _KEPT = {
     ),
     "it is where the folder lies, which can be moved": ("output", "name"),
     "it was for the beginning": ("weights",),
+    "it is what the weights belong to": ("model",),
 }
+#: settings that decide which arrays a checkpoint holds
+_OF_ARRAYS = ("preset", "model_options", "crop_size", "freeze", "optimizer", "decay")
 _OF_SCHEDULES = (
     *("lr", "lr_batch", "warmup", "warmup_steps", "step_size", "milestones", "schedule_unit"),
     *("gamma", "power", "patience"),
@@ -52,6 +58,24 @@ def check_resumable(before: TrainConfig, config: TrainConfig) -> None:
             f"cannot be stretched to {new_length}; add --schedule constant and an --lr to go on "
             "beyond them, or start a new run."
         )
+
+
+@contextmanager
+def naming_changes(before: TrainConfig, config: TrainConfig) -> Iterator[None]:
+    """Where a checkpoint does not fit in the block, name the settings that are to blame."""
+    try:
+        yield
+    except (StateDictError, CheckpointError) as error:
+        changed = [n for n in _OF_ARRAYS if getattr(before, n) != getattr(config, n)]
+        if not changed:
+            raise
+        what = " and ".join(
+            f"{n} from {getattr(before, n)!r} to {getattr(config, n)!r}" for n in changed
+        )
+        raise ConfigError(
+            f"this run cannot change {what} half-way, because the arrays of its checkpoint do not "
+            "fit then; resume without that, or start a new run."
+        ) from error
 
 
 def take_up(trainer: Trainer, checkpoint: Checkpoint, config: TrainConfig) -> list[str]:

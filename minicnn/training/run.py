@@ -27,6 +27,7 @@ from minicnn.nn import Module
 from minicnn.training.build import (
     DataSource,
     create_model,
+    held_out_images,
     input_shape,
     make_loss,
     make_optimizer,
@@ -47,7 +48,7 @@ from minicnn.training.pictures import (
     source_of,
     statistics_of,
 )
-from minicnn.training.resuming import check_resumable, take_up
+from minicnn.training.resuming import check_resumable, naming_changes, take_up
 from minicnn.training.run_folder import fresh_folder, inside
 from minicnn.training.run_lock import only_writer
 from minicnn.training.trainer import Trainer
@@ -162,7 +163,7 @@ class Run:
         config = self.config
         held_out: ArrayDataset | ImageFolder | None = self.source.validation
         if held_out is None and config.validation:
-            held_out, dataset = dataset.split(config.validation, seed=config.seed)
+            held_out, dataset = held_out_images(dataset, config)
         validation = None if held_out is None else eval_loader(held_out, self.source, config)
         size = config.batch_size
         if self.source.pictures is not None and len(dataset) < size:
@@ -236,7 +237,8 @@ def resumed_run(
         checkpoint = newest_checkpoint(folder)
         run = Run(config, folder, callbacks, checkpoint)
         if checkpoint is not None:
-            run.resume(checkpoint)
+            with naming_changes(before, config):
+                run.resume(checkpoint)
     return run
 
 

@@ -93,6 +93,8 @@ def _type_problem(kind: Any, value: Any) -> str:
         return f"must be {_NAMES[kind]}, not {type(value).__name__}"
     if kind is str and any("\ud800" <= character <= "\udfff" for character in value):
         return "must be text that UTF-8 can hold"
+    if kind is str and "\0" in value:
+        return "must be text without the character NUL"
     return ""
 
 
@@ -148,8 +150,10 @@ def conflicts(config: TrainConfig) -> list[str]:
     problems = [
         f"{name} must not be empty" for name in _NEEDED if not getattr(config, name).strip()
     ]
-    if config.name in (".", "..") or any(c in config.name for c in "/\\\0"):
+    if config.name in (".", "..") or any(c in config.name for c in "/\\"):
         problems.append(f"name = {config.name!r} must be the name of one folder, without slashes")
+    if not config.name.isprintable():
+        problems.append(f"name = {config.name!r} must be of one line, without control characters")
     if config.schedule == "multistep" and not config.milestones:
         problems.append("schedule = 'multistep' needs milestones, such as [5, 8]")
     if any(a >= b for a, b in zip(config.milestones, config.milestones[1:], strict=False)):

@@ -111,9 +111,9 @@ class Trainer:
     def fit(self, train: Batches, validation: Batches | None = None, epochs: int = 10) -> History:
         """Train until ``epochs`` epochs are done, those before a resume included.
 
-        Ctrl-C, or SIGTERM, ends the running step, or batch of the validation, lets the callbacks
-        save, and raises KeyboardInterrupt. Raises `NonFiniteError` when the loss is no longer a
-        number.
+        Ctrl-C, SIGTERM or SIGHUP ends the running step, or batch of the validation, lets the
+        callbacks save, and raises KeyboardInterrupt. Raises `NonFiniteError` when the loss is no
+        longer a number.
         """
         self.epochs, self.batches = epochs, len(train)
         if self.graph_steps:
