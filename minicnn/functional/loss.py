@@ -51,7 +51,7 @@ def cross_entropy(
     target : integers (N,) from 0 to K - 1, or probabilities (N, K)
     weight : numbers (K,), the importance of each class; or None
     ignore_index : rows with this label have loss and gradient 0, and the mean is over the others:
-        NaN where there is none
+        NaN where there is none (on a GPU its gradient too)
     reduction : "mean" (with ``weight`` and integers the weighted mean), "sum" or "none" -> (N,)
 
     Saved for backward: softmax and q. Raises `ShapeError`, `DTypeError`. A label out
