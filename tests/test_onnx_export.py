@@ -261,6 +261,13 @@ def test_mistakes(tmp_path):
     with pytest.raises(CheckpointError, match="could not be written"):
         export_onnx(nn.Linear(4, 3), tmp_path / "file" / "model.onnx", (4,))
     assert not path.exists()
+    with pytest.raises(CheckpointError, match="it is a folder; give the path of a file"):
+        export_onnx(nn.Linear(4, 3), tmp_path, (4,))
+    with pytest.raises(ArgumentError, match="input_shape is 28; give the shape of one sample"):
+        export_onnx(nn.Linear(4, 3), path, 28)
+    with pytest.raises(ArgumentError, match=r"model is 'lenet5', .*models.create\('lenet5'\)"):
+        export_onnx("lenet5", path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_tracing_leaves_no_trace(tmp_path):

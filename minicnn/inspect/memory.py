@@ -28,6 +28,7 @@ from minicnn.inspect._sheet import form
 from minicnn.inspect._watch import Watch
 from minicnn.nn import Module
 from minicnn.nn._settings import sample_shape
+from minicnn.nn.module import check_module
 from minicnn_kernels.threads import apply_num_threads
 
 
@@ -126,6 +127,7 @@ def memory(model: Module, input_shape: tuple[int, ...], batch_size: int = 1) -> 
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ArgumentError(f"memory: batch_size is {batch_size!r}; give a whole number from 1 up.")
+    check_module(model, "memory")
     shape = sample_shape(input_shape, "memory")
     if any(not isinstance(p.array, np.ndarray) for p in model.parameters()):
         raise DeviceError("memory: the model is not on the CPU; move it with model.to('cpu').")

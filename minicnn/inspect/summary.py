@@ -12,6 +12,7 @@ from minicnn.autograd import Tensor
 from minicnn.inspect._sheet import Sheet, Shown, count, form
 from minicnn.nn import Module
 from minicnn.nn._settings import sample_shape
+from minicnn.nn.module import check_module
 from minicnn_kernels.fields import Field, field_of
 
 PARTS = ("conv", "fc", "other")  # see `LayerRow.part`
@@ -220,6 +221,7 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
             return
         rows.append(_row(name, module, arguments, output, fresh))
 
+    check_module(model, "summary")
     shape = sample_shape(input_shape, "summary")
     nn.dry_run(model, shape, after=record)
     total = model.num_parameters()
@@ -248,6 +250,7 @@ def receptive_fields(model: Module, input_shape: tuple[int, ...]) -> dict[str, R
         if field is not None:
             found[name] = ReceptiveField.of(field)
 
+    check_module(model, "receptive_fields")
     nn.dry_run(model, sample_shape(input_shape, "receptive_fields"), after=record)
     return found
 

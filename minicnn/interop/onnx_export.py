@@ -30,6 +30,8 @@ from minicnn.interop.onnx_ops import write_step
 from minicnn.interop.onnx_trace import Constant, Step, Trace, Value, trace
 from minicnn.nn import Module
 from minicnn.nn._arrays import to_numpy
+from minicnn.nn._settings import sample_shape
+from minicnn.nn.module import check_module
 from minicnn.nn.parameter import has_weights
 from minicnn.training.files import atomic_write
 from minicnn.training.run import load_model
@@ -71,6 +73,7 @@ def export_onnx(
     >>> export_onnx(models.create("notes_cnn"), "notes.onnx")  # doctest: +SKIP
     """
     onnx = needed("onnx", "export_onnx", "onnx")
+    check_module(model, "export_onnx")
     found = trace(model, _checked(model, input_shape), "export_onnx")
     properties = {
         "minicnn_version": __version__,
@@ -148,11 +151,11 @@ def packed(onnx: Any, found: Trace, properties: Mapping[str, Any], fold: bool) -
 
 
 def _checked(model: Module, input_shape: Sequence[int] | None) -> tuple[int, ...]:
-    shape = getattr(model, "input_shape", None) if input_shape is None else tuple(input_shape)
-    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+    wanted = getattr(model, "input_shape", None) if input_shape is None else input_shape
+    shape = sample_shape(wanted, "export_onnx")
+    if 0 in shape:
         raise ArgumentError(
-            f"export_onnx: input_shape is {input_shape!r}; give the shape of one sample without "
-            "the batch, such as input_shape=(3, 224, 224)."
+            f"export_onnx: input_shape is {shape}; give sides of 1 or more, such as (3, 224, 224)."
         )
     for name, parameter in model.named_parameters():
         if parameter.dtype != np.float32:
