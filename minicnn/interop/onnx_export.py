@@ -75,15 +75,21 @@ def export_onnx(
     onnx = needed("onnx", "export_onnx", "onnx")
     check_module(model, "export_onnx")
     found = trace(model, _checked(model, input_shape), "export_onnx")
+    if (mean is None) != (std is None) or isinstance(classes, str):
+        raise ArgumentError(
+            f"export_onnx: mean is {mean!r}, std is {std!r} and classes is {classes!r}; give mean "
+            "and std both or neither, and classes as a list of names."
+        )
     properties = {
         "minicnn_version": __version__,
         "architecture": getattr(model, "architecture", ""),
         "image_shape": found.input.shape[1:],
         "classes": None if classes is None else list(classes),
-        **({} if mean is None or std is None else {"mean": mean, "std": std, **PREPARED}),
+        **({} if mean is None else {"mean": mean, "std": std, **PREPARED}),
         **(metadata or {}),
     }
-    atomic_write(path, packed(onnx, found, properties, fold_batch_norm))
+    texts = {name: _text(name, value) for name, value in properties.items()}
+    atomic_write(path, packed(onnx, found, texts, fold_batch_norm))
 
 
 def export_run(folder: PathLike, path: PathLike, fold_batch_norm: bool = True) -> str:
@@ -111,7 +117,7 @@ def export_run(folder: PathLike, path: PathLike, fold_batch_norm: bool = True) -
     return f"{path}: {meta['model']}, weights of epoch {meta['epoch']}, {size:,} bytes"
 
 
-def packed(onnx: Any, found: Trace, properties: Mapping[str, Any], fold: bool) -> bytes:
+def packed(onnx: Any, found: Trace, properties: Mapping[str, str], fold: bool) -> bytes:
     """The bytes of the file of a trace, checked by the onnx package."""
     helper = onnx.helper
     graph = GraphWriter(helper)
@@ -144,8 +150,7 @@ def packed(onnx: Any, found: Trace, properties: Mapping[str, Any], fold: bool) -
         producer_name="minicnn",
         producer_version=__version__,
     )
-    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in properties.items()}
-    helper.set_model_props(model, {k: v for k, v in texts.items() if v not in ("", "null")})
+    helper.set_model_props(model, {k: v for k, v in properties.items() if v not in ("", "null")})
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
 
@@ -169,6 +174,25 @@ def _checked(model: Module, input_shape: Sequence[int] | None) -> tuple[int, ...
                 "nn.without_weights); build it without that, or load weights first."
             )
     return shape
+
+
+def _text(name: Any, value: Any) -> str:
+    """A piece of metadata as the text that ONNX keeps; numbers of NumPy are numbers."""
+    if not isinstance(name, str):
+        raise ArgumentError(f"export_onnx: metadata has the name {name!r}; give a text.")
+    try:
+        return value if isinstance(value, str) else json.dumps(value, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"export_onnx: {name!r} is {value!r}, which is no JSON ({error}); give a text, or lists "
+            "and dicts of numbers and texts."
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"it holds a {type(value).__name__}")
 
 
 def _info(onnx: Any, value: Value) -> Any:
