@@ -184,7 +184,7 @@ def _text(name: Any, value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value, default=_plain)
     except (TypeError, ValueError) as error:
         raise ArgumentError(
-            f"export_onnx: {name!r} is {value!r}, which is no JSON ({error}); give a text, or lists "
+            f"export_onnx: {name!r} is {value!r}, which is no JSON ({error}); give a text or lists "
             "and dicts of numbers and texts."
         ) from error
 
