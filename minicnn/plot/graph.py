@@ -17,6 +17,7 @@ from minicnn.autograd import Op, Tensor
 from minicnn.errors import ArgumentError
 from minicnn.plot.layout import text_width
 from minicnn.plot.style import OKABE_ITO, Theme, style
+from minicnn.plot.words import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ def graph(tensor: Tensor, names: Mapping[str, Tensor] | None = None, dark: bool 
     Graph of 3 operations: multiply, multiply, add; made from x = 3.
     """
     root = _checked(tensor)
-    known = {id(t): name for name, t in (names or {}).items()}
+    known = {id(t): readable(name) for name, t in (names or {}).items()}
     nodes = _nodes(root)
     if len(nodes) > MOST:
         raise ArgumentError(
