@@ -124,7 +124,8 @@ def _panel(axes: Axes, panel: Any, records: dict[str, list[dict[str, Any]]], col
                       linestyle=dashes, **look)  # fmt: skip
         if validation:
             axes.plot(*zip(*validation, strict=True), label=legend_label(f"{lead}validation"),
-                      marker=MARKERS[i], markersize=4, markevery=max(len(found) // 12, 1), **look)  # fmt: skip
+                      marker=MARKERS[i], markersize=4, markevery=max(len(found) // 12, 1),
+                      **look)  # fmt: skip
             best = (min if field == "loss" else max)(validation, key=lambda pair: pair[1])
             axes.plot(*best, marker="o", markersize=9, fillstyle="none", linestyle="none", **look)
             if len(records) == 1:

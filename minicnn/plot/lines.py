@@ -62,8 +62,8 @@ def lines(
         for i, (name, y) in enumerate(found.items()):
             count = len(colors.series)
             marker = MARKERS[i] if len(across) <= FEW else ""
-            axes.plot(across, np.where(y > 0, y, np.nan) if log else y, label=legend_label(name), marker=marker,
-                      markersize=3.5, color=colors.series[i % count],
+            axes.plot(across, np.where(y > 0, y, np.nan) if log else y, label=legend_label(name),
+                      marker=marker, markersize=3.5, color=colors.series[i % count],
                       linestyle=DASHES[(i // count + i) % len(DASHES)])  # fmt: skip
         axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
         if counted:  # there is no epoch 2.5

@@ -147,8 +147,5 @@ def number(value: float) -> str:
 
 
 def _described(found: Mapping[str, np.ndarray]) -> str:
-    parts = [
-        f"{name} {a.shape[0]}x{a.shape[1]}, numbers {span_of(a)}"
-        for name, a in found.items()
-    ]
+    parts = [f"{name} {a.shape[0]}x{a.shape[1]}, numbers {span_of(a)}" for name, a in found.items()]
     return f"{len(found)} map{'s' if len(found) > 1 else ''}: {'; '.join(parts)}."

@@ -46,8 +46,9 @@ class Picture(Figure):
         powers: set[int] = set()  # what matplotlib itself writes as formulas
         for axes in self.axes:
             for axis in (axes.xaxis, axes.yaxis):
-                labels = axis.get_ticklabels(which="both")  # makes the labels of all ticks
-                powers.update(map(id, labels if axis.get_scale() == "log" else ()))
+                axis.get_ticklabels(which="both")  # makes the labels of all ticks
+                if axis.get_scale() == "log":
+                    powers.update(id(t) for t in axis.findobj(Text) if t is not axis.label)
         for text in self.findobj(Text):
             if isinstance(text, Text) and id(text) not in powers:
                 text.set_parse_math(False)
