@@ -50,8 +50,8 @@ class Picture(Figure):
                 if axis.get_scale() == "log":
                     powers.update(id(t) for t in axis.findobj(Text) if t is not axis.label)
         for text in self.findobj(Text):
-            if isinstance(text, Text) and id(text) not in powers:
-                text.set_parse_math(False)
+            if isinstance(text, Text):
+                text.set_parse_math(id(text) in powers)
         super().draw(renderer)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
