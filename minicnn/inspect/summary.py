@@ -201,8 +201,9 @@ class Summary(Shown):
 def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
     """Send the shape of one sample through the model and list its layers; nothing is computed.
 
-    ``input_shape`` is that of one sample, (C, H, W). The model is not changed: it runs in eval mode
-    and gets its mode back. A layer that runs twice is listed twice, its parameters once.
+    ``input_shape`` is that of one sample, (C, H, W). The model runs in eval mode, with hooks on its
+    layers, and is then as it was: while another thread trains it, pass ``copy.deepcopy(model)``. A
+    layer that runs twice is listed twice, its parameters once.
 
     >>> from minicnn import models
     >>> rows = summary(models.create("notes_cnn"), (1, 28, 28)).layers

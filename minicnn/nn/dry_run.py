@@ -26,7 +26,8 @@ def dry_run(
     """Send the shape of one sample, such as (C, H, W), through a model; return the output's.
 
     The tensors have a shape, a dtype and a receptive field (`minicnn_kernels.fields`), but no
-    numbers. The model runs in eval mode and gets its mode back.
+    numbers. The model runs in eval mode, with hooks on its parts, and is then as it was; a thread
+    that trains it meanwhile would notice: give one a copy, ``copy.deepcopy(model)``.
 
     before, after : called as ``before(path, module, arguments)`` when a part starts and as
         ``after(path, module, arguments, output)`` when it has ended; every part runs by itself
