@@ -739,3 +739,13 @@ def test_importing_minicnn_leaves_interop_for_later():
 def test_other_attributes_are_still_missing():
     with pytest.raises(AttributeError, match="module 'minicnn' has no attribute 'load_weight'"):
         minicnn.load_weight  # noqa: B018
+
+
+def test_endings_in_capitals_and_a_name_in_place_of_a_model(tmp_path):
+    source = net(1)
+    for name in "A.PTH", "b.Pt", "c.SafeTensors":
+        save_weights(source, tmp_path / name)
+        assert not load_weights(net(2), tmp_path / name).missing_keys
+    for function in save_weights, load_weights:
+        with pytest.raises(ArgumentError, match=rf"{function.__name__}: model is 'lenet5', not a"):
+            function("lenet5", tmp_path / "A.PTH")

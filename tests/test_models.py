@@ -8,7 +8,7 @@ from minicnn import functional as F
 from minicnn import models, nn
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError, ShapeError
-from minicnn.inspect import summary
+from minicnn.inspect import catalogue, memory, receptive_fields, summary
 from minicnn.models.fitting import smallest_size
 from minicnn_kernels import registry
 from minicnn_kernels.geometry import Window2d
@@ -248,3 +248,43 @@ def test_an_explained_model_keeps_its_mode_and_its_kernels(pyramids):
 def test_tiny_images_are_refused():
     with pytest.raises(ShapeError, match="image_size is 3"):
         models.create("notes_cnn", image_size=3)
+
+
+@pytest.mark.parametrize("name", [None, 5, ["lenet5"], models.LeNet5])
+def test_a_model_or_preset_that_is_no_name(name):
+    with pytest.raises(ArgumentError, match=r"unknown model .*by its name, a text; choose one of"):
+        models.create(name)
+    if name is not None:  # which is the paper's preset
+        with pytest.raises(ArgumentError, match=r"lenet5 has no preset .*choose one of mnist"):
+            models.create("lenet5", preset=name)
+
+
+@pytest.mark.parametrize("size", ["28", (28, 28), 0, -3, 28.5])
+def test_an_image_size_that_is_no_size(size):
+    for name in "lenet5", "resnet18":  # the second has no weights that depend on it
+        with pytest.raises(ArgumentError, match=r"image_size is .*give a whole number >= 1"):
+            models.create(name, image_size=size)
+
+
+def test_the_catalogue_wants_a_list_of_names():
+    with pytest.raises(ArgumentError, match=r"names is 'lenet5'.*catalogue\(\['lenet5'\]\)"):
+        catalogue("lenet5")
+    with pytest.raises(ArgumentError, match="catalogue: names is 5; give a list"):
+        catalogue(5)
+
+
+def test_tables_of_a_name_or_a_class_say_how_to_build_the_network():
+    for function in summary, receptive_fields, memory, nn.dry_run:
+        with pytest.raises(ArgumentError, match=rf"{function.__name__}: model is 'lenet5', not .*"
+                           r"models.create\('lenet5'\)"):  # fmt: skip
+            function("lenet5", (1, 28, 28))
+        with pytest.raises(ArgumentError, match=r"class LeNet5, .*pass an object, LeNet5\(...\)"):
+            function(models.LeNet5, (1, 28, 28))
+
+
+def test_an_image_without_channels_is_told_so():
+    with pytest.raises(ShapeError, match=r"the channel axis with x\[:, None\]") as caught:
+        summary(models.create("lenet5"), (28, 28))
+    assert "input_shape was (28, 28); that of an image has its channels too, (1, 28, 28)." in (
+        caught.value.__notes__
+    )

@@ -1,5 +1,8 @@
 """Fused layers: the same results, and only where nobody could tell the difference."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from minicnn import functional as F
 from minicnn import nn
 from minicnn.autograd import Tensor
 from minicnn.errors import GraphError, ShapeError
+from minicnn.nn.fusion import is_fusing
 from minicnn.testing.tolerance import tolerance
 from minicnn_kernels import registry
 
@@ -222,3 +226,22 @@ def test_an_error_still_names_the_layer():
     with pytest.raises(ShapeError, match="x has 5 channels") as caught:
         chain()(Tensor(image(1, 5, 8, 8)))
     assert "in 0 Conv2d(2, 4" in caught.value.__notes__[0]
+
+
+def test_blocks_of_two_threads_that_overlap_know_nothing_of_each_other():
+    began, ended = threading.Event(), threading.Event()
+
+    def other():
+        with nn.unfused():
+            began.set()
+            assert ended.wait(60)
+            assert not is_fusing()
+
+    with ThreadPoolExecutor(1) as thread:
+        with nn.unfused():
+            running = thread.submit(other)
+            assert began.wait(60)
+        assert is_fusing()
+        ended.set()
+        running.result()
+    assert is_fusing()

@@ -261,6 +261,28 @@ def test_mistakes(tmp_path):
     with pytest.raises(CheckpointError, match="could not be written"):
         export_onnx(nn.Linear(4, 3), tmp_path / "file" / "model.onnx", (4,))
     assert not path.exists()
+    with pytest.raises(CheckpointError, match="it is a folder; give the path of a file"):
+        export_onnx(nn.Linear(4, 3), tmp_path, (4,))
+    with pytest.raises(ArgumentError, match="input_shape is 28; give the shape of one sample"):
+        export_onnx(nn.Linear(4, 3), path, 28)
+    with pytest.raises(ArgumentError, match=r"model is 'lenet5', .*models.create\('lenet5'\)"):
+        export_onnx("lenet5", path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_metadata_of_numpy_numbers_and_what_is_none(tmp_path):
+    path, layer = tmp_path / "model.onnx", nn.Linear(4, 3)
+    export_onnx(layer, path, (4,), mean=np.float32(0.5), std=np.array([0.25]))
+    found = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert (found["mean"], found["std"]) == ("0.5", "[0.25]")
+    for mistake, words in [
+        ({"mean": 0.5}, "give mean and std both or neither"),
+        ({"classes": "cat"}, "classes as a list of names"),
+        ({"metadata": {"x": object()}}, "'x' is <object .*holds a object"),
+        ({"metadata": {5: "x"}}, "metadata has the name 5"),
+    ]:
+        with pytest.raises(ArgumentError, match=words):
+            export_onnx(layer, path, (4,), **mistake)
 
 
 def test_tracing_leaves_no_trace(tmp_path):

@@ -308,6 +308,7 @@ BAD = {
     "huge kernel": ([node("MaxPool", kernel_shape=[10**12, 1])], {}, "two numbers up to"),
     "wrong type": ([node("LeakyRelu", alpha="a lot")], {}, "has the wrong type"),
     "channels": ([node("Conv", "w")], {"w": weight(4, 3, 3, 3)}, "weight expects 3"),
+    "no stride": ([node("Conv", "w", strides=[0, 0])], {"w": weight(4, 2, 3, 3)}, "stride is"),
     "groups": ([node("Conv", "w", group=0)], {"w": weight(4, 2, 3, 3)}, "do not fit its weight"),
 }
 

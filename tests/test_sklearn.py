@@ -170,7 +170,11 @@ def test_rows_that_are_no_images():
         ({"image_shape": (1, 27, 28)}, "as many numbers"),
         ({"model": "lenet6"}, "did you mean 'lenet5'"),
         ({"optimizer": "sdg"}, "choose one of adam"),
-        ({"epochs": 0}, "at least 1"),
+        ({"epochs": 0}, "whole numbers >= 1"),
+        ({"epochs": "3"}, "whole numbers >= 1"),
+        ({"batch_size": 2.5}, "whole numbers >= 1"),
+        ({"optimizer": ["adam"]}, "choose one of adam"),
+        ({"image_shape": 784}, "image_shape is 784; give the shape of one sample"),
         ({"model_options": {"num_classes": 3}}, "which the data decide"),
     ],
 )

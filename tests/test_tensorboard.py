@@ -112,3 +112,24 @@ def test_mistakes(tmp_path):
     trainer.history = History()
     with pytest.raises(ArgumentError, match="has no folder"):
         trainer.fit(loader, epochs=1)
+
+
+def test_weights_without_a_finite_number_do_not_end_the_training(tmp_path):
+    watch = TensorBoard(tmp_path, histograms=True)
+    trainer = Trainer(layer := nn.Linear(2, 2), optim.SGD(layer.parameters(), lr=0.1))
+    layer.weight.array[...] = np.nan
+    layer.bias.array[...] = (np.inf, 1.0)
+    watch.on_fit_begin(trainer)
+    watch.on_epoch_end(trainer, {})
+    watch.on_fit_end(trainer)
+    tags = [value.tag for event in events(tmp_path) for value in event.summary.value]
+    assert tags == ["weights/bias"]
+
+
+def test_pictures_may_be_a_list_and_every_is_a_whole_number(tmp_path):
+    assert TensorBoard(tmp_path, images=[[[[0.5]]]]).images.shape == (1, 1, 1, 1)
+    for every in "5", 2.5, -1:
+        with pytest.raises(ArgumentError, match=r"every is .*give a number of steps"):
+            TensorBoard(tmp_path, every=every)
+    with pytest.raises(ArgumentError, match=r"images are \(1,\)"):
+        TensorBoard(tmp_path, images=[1])

@@ -18,7 +18,9 @@ _direct = os.environ.get(ENVIRONMENT_VARIABLE, "").strip() == "0"
 class direct_convolution:
     """Compute convolutions directly: at once, and with ``with`` until the block ends.
 
-    ``enabled=False`` allows Winograd's algorithm again, which is the default.
+    ``enabled=False`` allows Winograd's algorithm again, which is the default. It holds for every
+    thread of the process: of blocks in several threads that overlap, the one that ends last puts
+    back what held when it began.
 
     >>> with direct_convolution():
     ...     is_direct()

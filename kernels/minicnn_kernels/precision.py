@@ -21,7 +21,8 @@ _allowed = os.environ.get(ENVIRONMENT_VARIABLE, "").strip() != "0"
 class allow_tf32:
     """Allow or forbid TF32: at once, and with ``with`` until the block ends.
 
-    ``previous`` is what held before.
+    ``previous`` is what held before. It holds for every thread of the process: of blocks in several
+    threads that overlap, the one that ends last puts back what held when it began.
 
     >>> before = tf32_allowed()
     >>> with allow_tf32(False) as setting:

@@ -28,7 +28,10 @@ def check_map(x: Any, caller: str) -> tuple[int, int, int, int]:
     """Return N, C, H, W of a batch of maps, or raise `ShapeError` or `DTypeError`."""
     check_float(x, caller)
     if len(x.shape) != 4:
-        cure = "add the batch axis with x[None]" if len(x.shape) == 3 else "reshape it"
+        cure = "reshape it"
+        if len(x.shape) == 3:
+            cure = "add the batch axis with x[None], or where maps are gray the channel axis with "
+            cure += "x[:, None]"
         raise ShapeError(
             f"{caller}: x must be (N, C, H, W), but has {len(x.shape)} axes, shape {x.shape}; "
             f"{cure}."

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minicnn import models, nn
+from minicnn.errors import ArgumentError
 from minicnn.inspect._sheet import Sheet, Shown, count, form
 from minicnn.inspect.summary import summary
 
@@ -46,9 +47,14 @@ class Catalogue(Shown):
 def catalogue(names: Iterable[str] | None = None) -> Catalogue:
     """Sum up the architectures of those names, or all; no weights are made.
 
+    Raises `ArgumentError` for what is no list of names, or has a name that is unknown.
+
     >>> print(catalogue(["notes_cnn"]).entries[0].parameters)
     29034
     """
+    if isinstance(names, str) or not isinstance(names, (Iterable, type(None))):
+        cure = f"catalogue([{names!r}])" if isinstance(names, str) else "such as ['lenet5']"
+        raise ArgumentError(f"catalogue: names is {names!r}; give a list of names, {cure}.")
     return Catalogue(tuple(map(_entry, models.names() if names is None else names)))
 
 

@@ -16,6 +16,7 @@ import operator
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ from minicnn.inspect._sheet import form
 from minicnn.inspect._watch import Watch
 from minicnn.nn import Module
 from minicnn.nn._settings import sample_shape
+from minicnn.nn.fusion import is_fusing, unfused
+from minicnn.nn.module import check_module
 from minicnn_kernels.threads import apply_num_threads
 
 
@@ -126,6 +129,7 @@ def memory(model: Module, input_shape: tuple[int, ...], batch_size: int = 1) -> 
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ArgumentError(f"memory: batch_size is {batch_size!r}; give a whole number from 1 up.")
+    check_module(model, "memory")
     shape = sample_shape(input_shape, "memory")
     if any(not isinstance(p.array, np.ndarray) for p in model.parameters()):
         raise DeviceError("memory: the model is not on the CPU; move it with model.to('cpu').")
@@ -179,8 +183,14 @@ def _step(model: Module, batch: np.ndarray, watch: Watch | None = None) -> None:
 
 def _in_own_thread(step: Callable[[], None]) -> None:
     """Kernels keep working memory for each thread: in a new one it is allocated, and so counted."""
+    fusing = nullcontext() if is_fusing() else unfused()
+
+    def as_here() -> None:
+        with fusing:
+            step()
+
     with ThreadPoolExecutor(1, initializer=apply_num_threads) as thread:
-        thread.submit(step).result()
+        thread.submit(as_here).result()
 
 
 def _millions(count: int) -> str:

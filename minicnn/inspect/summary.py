@@ -12,6 +12,7 @@ from minicnn.autograd import Tensor
 from minicnn.inspect._sheet import Sheet, Shown, count, form
 from minicnn.nn import Module
 from minicnn.nn._settings import sample_shape
+from minicnn.nn.module import check_module
 from minicnn_kernels.fields import Field, field_of
 
 PARTS = ("conv", "fc", "other")  # see `LayerRow.part`
@@ -200,8 +201,9 @@ class Summary(Shown):
 def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
     """Send the shape of one sample through the model and list its layers; nothing is computed.
 
-    ``input_shape`` is that of one sample, (C, H, W). The model is not changed: it runs in eval mode
-    and gets its mode back. A layer that runs twice is listed twice, its parameters once.
+    ``input_shape`` is that of one sample, (C, H, W). The model runs in eval mode, with hooks on its
+    layers, and is then as it was: while another thread trains it, pass ``copy.deepcopy(model)``. A
+    layer that runs twice is listed twice, its parameters once.
 
     >>> from minicnn import models
     >>> rows = summary(models.create("notes_cnn"), (1, 28, 28)).layers
@@ -220,6 +222,7 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
             return
         rows.append(_row(name, module, arguments, output, fresh))
 
+    check_module(model, "summary")
     shape = sample_shape(input_shape, "summary")
     nn.dry_run(model, shape, after=record)
     total = model.num_parameters()
@@ -248,6 +251,7 @@ def receptive_fields(model: Module, input_shape: tuple[int, ...]) -> dict[str, R
         if field is not None:
             found[name] = ReceptiveField.of(field)
 
+    check_module(model, "receptive_fields")
     nn.dry_run(model, sample_shape(input_shape, "receptive_fields"), after=record)
     return found
 

@@ -30,6 +30,8 @@ from minicnn.interop.onnx_ops import write_step
 from minicnn.interop.onnx_trace import Constant, Step, Trace, Value, trace
 from minicnn.nn import Module
 from minicnn.nn._arrays import to_numpy
+from minicnn.nn._settings import sample_shape
+from minicnn.nn.module import check_module
 from minicnn.nn.parameter import has_weights
 from minicnn.training.files import atomic_write
 from minicnn.training.run import load_model
@@ -71,16 +73,23 @@ def export_onnx(
     >>> export_onnx(models.create("notes_cnn"), "notes.onnx")  # doctest: +SKIP
     """
     onnx = needed("onnx", "export_onnx", "onnx")
+    check_module(model, "export_onnx")
     found = trace(model, _checked(model, input_shape), "export_onnx")
+    if (mean is None) != (std is None) or isinstance(classes, str):
+        raise ArgumentError(
+            f"export_onnx: mean is {mean!r}, std is {std!r} and classes is {classes!r}; give mean "
+            "and std both or neither, and classes as a list of names."
+        )
     properties = {
         "minicnn_version": __version__,
         "architecture": getattr(model, "architecture", ""),
         "image_shape": found.input.shape[1:],
         "classes": None if classes is None else list(classes),
-        **({} if mean is None or std is None else {"mean": mean, "std": std, **PREPARED}),
+        **({} if mean is None else {"mean": mean, "std": std, **PREPARED}),
         **(metadata or {}),
     }
-    atomic_write(path, packed(onnx, found, properties, fold_batch_norm))
+    texts = {name: _text(name, value) for name, value in properties.items()}
+    atomic_write(path, packed(onnx, found, texts, fold_batch_norm))
 
 
 def export_run(folder: PathLike, path: PathLike, fold_batch_norm: bool = True) -> str:
@@ -108,7 +117,7 @@ def export_run(folder: PathLike, path: PathLike, fold_batch_norm: bool = True) -
     return f"{path}: {meta['model']}, weights of epoch {meta['epoch']}, {size:,} bytes"
 
 
-def packed(onnx: Any, found: Trace, properties: Mapping[str, Any], fold: bool) -> bytes:
+def packed(onnx: Any, found: Trace, properties: Mapping[str, str], fold: bool) -> bytes:
     """The bytes of the file of a trace, checked by the onnx package."""
     helper = onnx.helper
     graph = GraphWriter(helper)
@@ -141,18 +150,17 @@ def packed(onnx: Any, found: Trace, properties: Mapping[str, Any], fold: bool) -
         producer_name="minicnn",
         producer_version=__version__,
     )
-    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in properties.items()}
-    helper.set_model_props(model, {k: v for k, v in texts.items() if v not in ("", "null")})
+    helper.set_model_props(model, {k: v for k, v in properties.items() if v not in ("", "null")})
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
 
 
 def _checked(model: Module, input_shape: Sequence[int] | None) -> tuple[int, ...]:
-    shape = getattr(model, "input_shape", None) if input_shape is None else tuple(input_shape)
-    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+    wanted = getattr(model, "input_shape", None) if input_shape is None else input_shape
+    shape = sample_shape(wanted, "export_onnx")
+    if 0 in shape:
         raise ArgumentError(
-            f"export_onnx: input_shape is {input_shape!r}; give the shape of one sample without "
-            "the batch, such as input_shape=(3, 224, 224)."
+            f"export_onnx: input_shape is {shape}; give sides of 1 or more, such as (3, 224, 224)."
         )
     for name, parameter in model.named_parameters():
         if parameter.dtype != np.float32:
@@ -166,6 +174,25 @@ def _checked(model: Module, input_shape: Sequence[int] | None) -> tuple[int, ...
                 "nn.without_weights); build it without that, or load weights first."
             )
     return shape
+
+
+def _text(name: Any, value: Any) -> str:
+    """A piece of metadata as the text that ONNX keeps; numbers of NumPy are numbers."""
+    if not isinstance(name, str):
+        raise ArgumentError(f"export_onnx: metadata has the name {name!r}; give a text.")
+    try:
+        return value if isinstance(value, str) else json.dumps(value, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"export_onnx: {name!r} is {value!r}, which is no JSON ({error}); give a text or lists "
+            "and dicts of numbers and texts."
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"it holds a {type(value).__name__}")
 
 
 def _info(onnx: Any, value: Value) -> Any:

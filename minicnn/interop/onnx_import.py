@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import Tensor, no_grad
+from minicnn.errors import ArgumentError, ShapeError
 from minicnn.interop.onnx_build import LARGEST_MAP, LONGEST_SIDE, Builder, Node, Unsupported
 from minicnn.interop.onnx_file import OnnxFile
 from minicnn.interop.onnx_network import ImportedNetwork
@@ -130,7 +131,10 @@ def _read(file: OnnxFile, builder: Builder, node: Node) -> None:
     elif not any(node.inputs):
         raise Unsupported("it has no input")
     else:
-        READERS[node.kind](builder, node)
+        try:
+            READERS[node.kind](builder, node)
+        except (ArgumentError, ShapeError) as error:  # a layer that refuses the node's settings
+            raise Unsupported(str(error)) from error
 
 
 def _constant(file: OnnxFile, node: Node) -> np.ndarray:

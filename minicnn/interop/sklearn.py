@@ -20,6 +20,7 @@ import numpy as np
 from minicnn import nn, optim, random
 from minicnn.errors import ArgumentError, MissingPackageError
 from minicnn.nn import Module
+from minicnn.nn._settings import sample_shape
 from minicnn.nn.prediction import predict
 from minicnn.training.build import create_model
 from minicnn.training.callbacks import Callback, EarlyStopping
@@ -161,11 +162,13 @@ class MiniCNNClassifier(ClassifierMixin, BaseEstimator):
     # -- inside
 
     def _checked(self, X: Any, y: Any, reset: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        if self.optimizer not in OPTIMIZERS or self.epochs < 1 or self.batch_size < 1:
+        numbers = (self.epochs, self.batch_size)
+        is_whole = all(hasattr(n, "__index__") and n >= 1 for n in numbers)
+        if not isinstance(self.optimizer, str) or self.optimizer not in OPTIMIZERS or not is_whole:
             raise ArgumentError(
                 f"MiniCNNClassifier: optimizer is {self.optimizer!r}, epochs {self.epochs!r} and "
                 f"batch_size {self.batch_size!r}; choose one of {', '.join(OPTIMIZERS)}, and "
-                "numbers of at least 1."
+                "whole numbers >= 1."
             )
         X, y = validate_data(self, X, y, reset=reset, allow_nd=True)
         check_classification_targets(y)
@@ -219,6 +222,8 @@ class MiniCNNClassifier(ClassifierMixin, BaseEstimator):
 
     def _shape(self, X: np.ndarray) -> tuple[int, int, int]:
         """(C, H, W) of a sample; a row of features is (features, 1, 1)."""
+        if self.image_shape is not None:
+            sample_shape(self.image_shape, "MiniCNNClassifier", "image_shape")
         given = self.image_shape if X.ndim == 2 and self.image_shape else X.shape[1:]
         shape = tuple(int(n) for n in given)
         if X.ndim == 2 and not self.image_shape:

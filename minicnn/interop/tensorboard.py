@@ -55,16 +55,19 @@ class TensorBoard(Callback):
         histograms: bool = False,
         images: np.ndarray | None = None,
     ) -> None:
-        if every < 0:
-            raise ArgumentError(f"TensorBoard: every is {every}; give a number of steps, 0: none.")
-        if images is not None and (images.ndim != 4 or images.shape[1] not in (1, 3)):
+        if not hasattr(every, "__index__") or every < 0:
             raise ArgumentError(
-                f"TensorBoard: images are {images.shape}; give (N, C, H, W) with 1 or 3 channels."
+                f"TensorBoard: every is {every!r}; give a number of steps, 0: none."
+            )
+        shape = None if images is None else np.shape(images)
+        if shape is not None and (len(shape) != 4 or shape[1] not in (1, 3)):
+            raise ArgumentError(
+                f"TensorBoard: images are {shape}; give (N, C, H, W) with 1 or 3 channels."
             )
         self.folder = None if folder is None else Path(folder)
         self.every = every
         self.histograms = histograms
-        self.images = images
+        self.images = None if images is None else np.asarray(images)
         self._writer: Any = None
         self._module = needed("tensorboardX", "TensorBoard", "tensorboard")
 
@@ -103,11 +106,16 @@ class TensorBoard(Callback):
                 self._writer.add_scalar(tag, record[name], step)
         if self.histograms:
             for name, parameter in trainer.model.named_parameters():
-                self._writer.add_histogram(f"weights/{name}", parameter.numpy(), step)
+                self._count(f"weights/{name}", parameter.numpy(), step)
                 if parameter.grad is not None:
-                    gradient = Tensor(parameter.grad).numpy()
-                    self._writer.add_histogram(f"gradients/{name}", gradient, step)
+                    self._count(f"gradients/{name}", Tensor(parameter.grad).numpy(), step)
         self._writer.flush()
+
+    def _count(self, tag: str, values: np.ndarray, step: int) -> None:
+        """A histogram of what is finite; the library fails where nothing is."""
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            self._writer.add_histogram(tag, finite, step)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Close the file."""

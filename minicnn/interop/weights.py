@@ -18,6 +18,7 @@ from minicnn.interop.pickled import Unreadable
 from minicnn.interop.torch_writer import pack_torch_zip
 from minicnn.interop.torch_zip import read_torch_zip
 from minicnn.nn import Module
+from minicnn.nn.module import check_module
 from minicnn.nn.parameter import has_weights
 from minicnn.nn.state import IncompatibleKeys
 from minicnn.training.files import atomic_write
@@ -68,6 +69,7 @@ def load_weights(model: Module, path: PathLike, strict: bool = True) -> Incompat
 
 def weights_for(model: Module, path: PathLike) -> dict[str, Any]:
     """The arrays of a file under the names that the model gives them; `load_weights` has more."""
+    check_module(model, "load_weights")
     state = _read("load_weights", Path(path))
     own = {name for name, _ in model.named_parameters()}
     for prefix in PREFIXES * 2:  # one may wrap the other
@@ -83,7 +85,7 @@ def save_weights(model: Module, path: PathLike) -> None:
     ``torch.load(path, weights_only=True)`` reads what is written with the ending .pth or .pt.
 
     model : its parameters and buffers are saved, under the names of `Module.state_dict`
-    path : ends in .safetensors, .pth or .pt
+    path : ends in .safetensors, .pth or .pt, in letters of either size
 
     Raises `ArgumentError` for another ending and for a model without weights, and
     `CheckpointError` where the file cannot be written.
@@ -95,6 +97,7 @@ def save_weights(model: Module, path: PathLike) -> None:
     ...     sorted(read_weights(f"{folder}/linear.safetensors"))
     ['bias', 'weight']
     """
+    check_module(model, "save_weights")
     pack = _packer(Path(path))
     blank = [name for name, p in model.named_parameters() if not has_weights(p)]
     if blank:
@@ -154,12 +157,13 @@ def state_of(value: Any) -> dict[str, Any]:
 
 def _packer(path: Path) -> Callable[[Mapping[str, np.ndarray]], bytes]:
     packers = {".safetensors": pack_weights, ".pth": pack_torch_zip, ".pt": pack_torch_zip}
-    if path.suffix not in packers:
+    ending = path.suffix.lower()
+    if ending not in packers:
         raise ArgumentError(
             f"save_weights: {path} ends in {path.suffix or 'nothing'!r}; "
-            f"{nearest(path.suffix, packers)}choose {', '.join(packers)}."
+            f"{nearest(ending, packers)}choose {', '.join(packers)}."
         )
-    return packers[path.suffix]
+    return packers[ending]
 
 
 def _without_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:

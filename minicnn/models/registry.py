@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from minicnn.errors import ArgumentError, EmptyMapError, nearest
 from minicnn.models.network import Network
+from minicnn.nn._settings import positive_int
 
 _Builder = TypeVar("_Builder", bound=Callable[..., Network])
 
@@ -45,10 +46,10 @@ class Architecture:
         """The preset of that name, or without one the paper's; raises `ArgumentError`."""
         if name is None:
             return next(iter(self.presets.values()))
-        if name not in self.presets:
+        if not isinstance(name, str) or name not in self.presets:
             raise ArgumentError(
                 f"models.create: {self.name} has no preset {name!r}; "
-                f"{nearest(name, self.presets)}choose one of {', '.join(self.presets)}."
+                f"{_nearest(name, self.presets)}choose one of {', '.join(self.presets)}."
             )
         return self.presets[name]
 
@@ -104,12 +105,16 @@ def find(name: str) -> Architecture:
     >>> find("notes_cnn").preset("fashion-mnist").input_shape
     (1, 28, 28)
     """
-    if name not in _architectures:
+    if not isinstance(name, str) or name not in _architectures:
         raise ArgumentError(
-            f"models.create: unknown model {name!r}; {nearest(name, _architectures)}"
+            f"models.create: unknown model {name!r}; {_nearest(name, _architectures)}"
             f"choose one of {', '.join(names())}."
         )
     return _architectures[name]
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    return nearest(name, known) if isinstance(name, str) else "it goes by its name, a text; "
 
 
 def nearest_preset(name: str, image_size: int) -> str:
@@ -136,8 +141,8 @@ def create(
     num_classes, in_channels, image_size : in place of what the preset says
     options : more arguments of the builder, in place of the preset's
 
-    Raises `ArgumentError` for an unknown name, preset or option, and `ShapeError` for an
-    ``image_size`` that is too small.
+    Raises `ArgumentError` for an unknown name, preset or option and for an ``image_size`` that is
+    no whole number from 1 up, and `ShapeError` for one that is too small.
 
     >>> create("notes_cnn", num_classes=3).num_parameters()
     18051
@@ -150,7 +155,7 @@ def create(
             f"models.create: {name} has no option {unknown[0]!r}; "
             f"{nearest(unknown[0], entry.options)}it has {', '.join(sorted(entry.options))}."
         )
-    size = H if image_size is None else image_size
+    size = H if image_size is None else positive_int(image_size, "image_size", "models.create")
     arguments = {**chosen.options, **options}
     arguments["num_classes"] = chosen.num_classes if num_classes is None else num_classes
     arguments["in_channels"] = C if in_channels is None else in_channels

@@ -15,7 +15,7 @@ def positive_int(value: Any, name: str, caller: str) -> int:
     return int(value)
 
 
-def sample_shape(value: Any, caller: str) -> tuple[int, ...]:
+def sample_shape(value: Any, caller: str, name: str = "input_shape") -> tuple[int, ...]:
     """Return the shape of one sample as a tuple, or raise `ArgumentError`.
 
     Sides of 0 pass: what cannot take them says so by its name.
@@ -24,7 +24,7 @@ def sample_shape(value: Any, caller: str) -> tuple[int, ...]:
     whole = (hasattr(n, "__index__") and not isinstance(n, bool) and n >= 0 for n in sides)
     if not sides or not all(whole):
         raise ArgumentError(
-            f"{caller}: input_shape is {value!r}; give the shape of one sample without the batch, "
+            f"{caller}: {name} is {value!r}; give the shape of one sample without the batch, "
             "such as (3, 224, 224)."
         )
     return tuple(map(int, sides))

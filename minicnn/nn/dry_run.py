@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import Tensor, no_grad
+from minicnn.errors import ShapeError
 from minicnn.nn._settings import sample_shape
 from minicnn.nn.modes import evaluating
-from minicnn.nn.module import Module
+from minicnn.nn.module import Module, check_module
 from minicnn_kernels.fields import image
 from minicnn_kernels.registry import in_this_thread
 
@@ -25,7 +26,8 @@ def dry_run(
     """Send the shape of one sample, such as (C, H, W), through a model; return the output's.
 
     The tensors have a shape, a dtype and a receptive field (`minicnn_kernels.fields`), but no
-    numbers. The model is not changed: it runs in eval mode and gets its mode back.
+    numbers. The model runs in eval mode, with hooks on its parts, and is then as it was; a thread
+    that trains it meanwhile would notice: give one a copy, ``copy.deepcopy(model)``.
 
     before, after : called as ``before(path, module, arguments)`` when a part starts and as
         ``after(path, module, arguments, output)`` when it has ended; every part runs by itself
@@ -41,6 +43,7 @@ def dry_run(
      (1, 8, 15, 15)
     (1, 8, 15, 15)
     """
+    check_module(model, "dry_run")
     shape = sample_shape(input_shape, "dry_run")
     dtype = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
     with ExitStack() as handles:
@@ -50,7 +53,18 @@ def dry_run(
             if after:
                 handles.enter_context(module.register_forward_hook(_named(after, path)))
         with evaluating(model), no_grad(), in_this_thread("fields"):
-            return model(Tensor(image((1, *shape), dtype)))
+            return _run(model, shape, dtype)
+
+
+def _run(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+    try:
+        return model(Tensor(image((1, *shape), dtype)))
+    except ShapeError as error:
+        if len(shape) == 2:
+            error.add_note(
+                f"input_shape was {shape}; that of an image has its channels too, {(1, *shape)}."
+            )
+        raise
 
 
 def _named(watch: Callable[..., None], path: str) -> Callable[..., None]:

@@ -10,6 +10,7 @@ somebody replaced on the one object, which knows nothing of their neighbours.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,23 +88,42 @@ FUSED = (  # the first that fits is taken
     Pattern((BatchNorm1d, ReLU), lambda norm, relu, x: norm(x, relu=True)),
     Pattern((Conv2d, ReLU), lambda conv, relu, x: conv(x, relu=True)),
 )
-_enabled = True
+
+
+class _Thread(threading.local):
+    """Whether layers are fused in one Python thread."""
+
+    fuses = True
+
+
+_thread = _Thread()
+
+
+def is_fusing() -> bool:
+    """Whether layers run as one operation in this thread, where they can.
+
+    >>> with unfused():
+    ...     is_fusing()
+    False
+    """
+    return _thread.fuses
 
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Run every layer by itself inside the ``with`` block, in the whole process.
+    """Run every layer by itself inside the ``with`` block, in this Python thread.
+
+    What other threads compute meanwhile is computed as ever.
 
     >>> from minicnn import nn
     >>> with nn.unfused():
     ...     pass
     """
-    global _enabled
-    before, _enabled = _enabled, False
+    before, _thread.fuses = _thread.fuses, False
     try:
         yield
     finally:
-        _enabled = before
+        _thread.fuses = before
 
 
 def run_chain(modules: Sequence[Module], x: Any) -> Any:
@@ -118,7 +138,7 @@ def run_chain(modules: Sequence[Module], x: Any) -> Any:
     """
     i = 0
     while i < len(modules):
-        pattern = _pattern(modules[i:]) if _enabled else None
+        pattern = _pattern(modules[i:]) if _thread.fuses else None
         if pattern is None:
             x = modules[i](x)
             i += 1
@@ -143,7 +163,7 @@ def residual(body: Module | Sequence[Module], x: Tensor, skip: Tensor, relu: Mod
     (1, 1, 1, 2)
     """
     layers = _layers(body)
-    if _enabled and layers and _NORM_RELU.fits([layers[-1], relu]):
+    if _thread.fuses and layers and _NORM_RELU.fits([layers[-1], relu]):
         return layers[-1](run_chain(layers[:-1], x), relu=True, skip=skip)
     y = body(x) if isinstance(body, Module) else run_chain(body, x)
     return relu(y + skip)

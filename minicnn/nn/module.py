@@ -330,3 +330,15 @@ class Module(Attributes):
             return f"{type(self).__name__}({settings})"
         lines = [settings] * bool(settings) + parts
         return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+
+def check_module(model: Any, caller: str) -> None:
+    """Raise `ArgumentError` where a model is a name, a class or anything else than a module."""
+    if isinstance(model, Module):
+        return
+    what, cure = f"a {type(model).__name__}", "pass a network or a layer"
+    if isinstance(model, str):
+        what, cure = repr(model), f"build it with models.create({model!r})"
+    elif isinstance(model, type) and issubclass(model, Module):
+        what, cure = f"the class {model.__name__}", f"pass an object, {model.__name__}(...)"
+    raise ArgumentError(f"{caller}: model is {what}, not a module; {cure}.")

@@ -29,6 +29,7 @@ from minicnn.plot.sheet import (
 from minicnn.plot.structure import Stage, stages
 from minicnn.plot.style import OKABE_ITO, Theme, style
 from minicnn.plot.trace import trace
+from minicnn.plot.words import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def _network(
             f"plot.architecture: input_shape is {input_shape!r}, and {type(model).__name__} does "
             "not say which images it takes; pass input_shape=(C, H, W), such as (3, 224, 224)."
         )
-    name = getattr(model, "architecture", "") or type(model).__name__
+    name = readable(getattr(model, "architecture", "") or type(model).__name__)
     return name, model, tuple(shape)
 
 

@@ -53,7 +53,8 @@ def confusion_matrix(
     names = class_names(classes, len(counts), "confusion_matrix")[: len(counts)]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.42 * len(counts), 2.4, 7.2))
-    label = 0.085 * max(map(len, names)) + 0.45
+    shown = [_cut(name, 40) for name in names]
+    label = 0.085 * max(map(len, shown)) + 0.45
     total, hits = int(counts.sum()), int(np.trace(counts))
     with style(dark) as colors:
         from minicnn.plot.picture import headed, inches, new
@@ -64,7 +65,7 @@ def confusion_matrix(
         axes = picture.add_axes(inches(picture, label, label, side, side))
         drawn = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="equal")
         _numbers(axes, counts, shares)
-        _name_axes(axes, names)
+        _name_axes(axes, shown)
         bar = picture.add_axes(inches(picture, label + side + 0.16, label, 0.13, side))
         picture.colorbar(drawn, cax=bar).set_label("share of the true class")
         bar.grid(visible=False)

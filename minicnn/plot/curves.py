@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from minicnn.errors import ArgumentError
 from minicnn.plot.style import DASHES, MARKERS, Theme, style
+from minicnn.plot.words import legend_label, readable
 from minicnn.training.history import History
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _named(runs: Any) -> dict[str, History]:
             f"plot.learning_curves: runs has {len(runs)} histories; give 1 to {MOST}, more lines "
             "cannot be told apart."
         )
-    return {str(name): _history(run) for name, run in runs.items()}
+    return {readable(name): _history(run) for name, run in runs.items()}
 
 
 def _name(run: Any) -> str:
@@ -119,11 +120,12 @@ def _panel(axes: Axes, panel: Any, records: dict[str, list[dict[str, Any]]], col
         training, validation = _values(found, field), _values(found, val_field)
         if training:
             dashes = DASHES[1] if validation or len(records) == 1 else "-"
-            axes.plot(*zip(*training, strict=True), label=f"{lead}training", linestyle=dashes,
-                      **look)  # fmt: skip
+            axes.plot(*zip(*training, strict=True), label=legend_label(f"{lead}training"),
+                      linestyle=dashes, **look)  # fmt: skip
         if validation:
-            axes.plot(*zip(*validation, strict=True), label=f"{lead}validation", marker=MARKERS[i],
-                      markersize=4, markevery=max(len(found) // 12, 1), **look)  # fmt: skip
+            axes.plot(*zip(*validation, strict=True), label=legend_label(f"{lead}validation"),
+                      marker=MARKERS[i], markersize=4, markevery=max(len(found) // 12, 1),
+                      **look)  # fmt: skip
             best = (min if field == "loss" else max)(validation, key=lambda pair: pair[1])
             axes.plot(*best, marker="o", markersize=9, fillstyle="none", linestyle="none", **look)
             if len(records) == 1:

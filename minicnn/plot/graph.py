@@ -17,6 +17,7 @@ from minicnn.autograd import Op, Tensor
 from minicnn.errors import ArgumentError
 from minicnn.plot.layout import text_width
 from minicnn.plot.style import OKABE_ITO, Theme, style
+from minicnn.plot.words import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ def graph(tensor: Tensor, names: Mapping[str, Tensor] | None = None, dark: bool 
     Graph of 3 operations: multiply, multiply, add; made from x = 3.
     """
     root = _checked(tensor)
-    known = {id(t): name for name, t in (names or {}).items()}
+    known = {id(t): readable(name) for name, t in (names or {}).items()}
     nodes = _nodes(root)
     if len(nodes) > MOST:
         raise ArgumentError(
@@ -122,6 +123,11 @@ class _Passing:
 _Place = tuple[float, float, float]  # of a node: the middle, and the width
 
 
+def _where(node: Any, parents: list[Any]) -> list[int]:
+    """At which places a node is among others; ``==`` would compare the numbers of tensors."""
+    return [i for i, parent in enumerate(parents) if parent is node]
+
+
 def _rows(nodes: dict[Any, list[Any]]) -> list[list[Any]]:
     """Nodes by depth, inputs above; a leaf stands right above the first that reads it."""
     depth: dict[Any, int] = {}
@@ -129,7 +135,7 @@ def _rows(nodes: dict[Any, list[Any]]) -> list[list[Any]]:
         depth[node] = 1 + max((depth[p] for p in parents), default=-1)
     for node in nodes:
         if not nodes[node]:
-            depth[node] = min(depth[reader] for reader, _ in _readers(node, nodes)) - 1
+            depth[node] = min(depth[n] for n, parents in nodes.items() if _where(node, parents)) - 1
     rows: list[list[Any]] = [[] for _ in range(max(depth.values()) + 1)]
     for node, level in depth.items():
         rows[level].append(node)
@@ -163,18 +169,9 @@ def _pull(node: Any, nodes: dict[Any, list[Any]], places: Mapping[Any, _Place]) 
     if isinstance(node, _Passing):
         below = _Passing(node.source, node.target, node.number, node.row + 1)
         return places[below if below in places else node.target][0] + 0.2 * node.number
-    readers = _readers(node, nodes)
-    found = [places[reader][0] + 0.2 * number for reader, number in readers if reader in places]
+    found = [places[n][0] + 0.2 * _where(node, parents)[0] for n, parents in nodes.items()
+             if _where(node, parents) and n in places]  # fmt: skip
     return float(np.mean(found)) if found else 0.0
-
-
-def _readers(node: Any, nodes: dict[Any, list[Any]]) -> list[tuple[Any, int]]:
-    """The ops that read a node, and as which argument; ``==`` of tensors compares values."""
-    found = [
-        (reader, [number for number, parent in enumerate(parents) if parent is node])
-        for reader, parents in nodes.items()
-    ]
-    return [(reader, numbers[0]) for reader, numbers in found if numbers]
 
 
 def _draw(
@@ -195,7 +192,7 @@ def _draw(
         axes.text(x, y, "\n".join(words[node]), ha="center", va="center", fontsize=8, zorder=4,
                   fontweight="bold" if is_op else "normal")  # fmt: skip
         for number, parent in enumerate(parents):
-            shift = 0.0 if sum(p is parent for p in parents) == 1 else 0.14 * (-1) ** (number + 1)
+            shift = 0.0 if len(_where(parent, parents)) == 1 else 0.14 * (-1) ** (number + 1)
             start = (places[parent][0] + shift, places[parent][1] + _height(words[parent]) / 2)
             between = [
                 places[p][:2] for p in places

@@ -11,6 +11,7 @@ import numpy as np
 from minicnn.autograd import Tensor
 from minicnn.errors import ArgumentError, ShapeError
 from minicnn.plot.style import Theme
+from minicnn.plot.words import limits, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def pixels(image: np.ndarray) -> np.ndarray:
     """(C, H, W) as matplotlib draws it: (H, W) or (H, W, 3), from 0 to 1.
 
     Whole numbers are 0 to 255. Others that leave 0 to 1, such as normalised ones, are spread from
-    the least to the greatest.
+    the least to the greatest that is finite. NaN has no colour; among three channels it is black.
 
     >>> pixels(np.array([[[-1.0, 3.0]]]))
     array([[0., 1.]])
@@ -65,10 +66,11 @@ def pixels(image: np.ndarray) -> np.ndarray:
     if shown.dtype.kind in "iub":
         top = 1 if shown.dtype.kind == "b" else 255
         return shown / top
-    low, high = np.nanmin(shown), np.nanmax(shown)
+    low, high = limits(shown)
     if low < 0 or high > 1:
-        shown = (shown - low) / max(high - low, np.finfo(np.float32).tiny)
-    return np.clip(shown, 0, 1)
+        shown = (shown - low) / max(high - low, float(np.finfo(np.float32).tiny))
+    shown = np.clip(shown, 0, 1)
+    return np.nan_to_num(shown) if shown.ndim == 3 else shown
 
 
 def show(axes: Axes, image: np.ndarray, colors: Theme, **look: Any) -> None:
@@ -127,4 +129,4 @@ def class_names(classes: Sequence[str] | None, least: int, caller: str) -> list[
             f"plot.{caller}: classes has {len(classes)} names, but there are labels up to "
             f"{least - 1}; give {least} names or more."
         )
-    return [str(name) for name in classes]
+    return [readable(name) for name in classes]

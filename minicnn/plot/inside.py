@@ -13,6 +13,7 @@ from minicnn.errors import ArgumentError, ShapeError, nearest
 from minicnn.nn import Conv2d, Linear, Module, capture, evaluating
 from minicnn.plot.images import grid, grid_size, numbers, pixels, show, single
 from minicnn.plot.style import Theme, style
+from minicnn.plot.words import limits, span_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,8 +39,8 @@ def filters(model: Module | Any, count: int = 64, columns: int = 8, dark: bool =
     shown = shown[:count]
     F_, C, KH, KW = weights.shape
     alt = (
-        f"{F_} filters of {KH}x{KW} that read {C} channel{'s' * (C > 1)}, weights from "
-        f"{weights.min():.4g} to {weights.max():.4g}."
+        f"{F_} filters of {KH}x{KW} that read {C} channel{'s' * (C > 1)}, weights "
+        f"{span_of(weights)}."
     )
     columns = min(columns, len(shown))
     cell = (CELL, CELL * KH / KW)
@@ -52,7 +53,7 @@ def filters(model: Module | Any, count: int = 64, columns: int = 8, dark: bool =
         drawn = f"{len(shown)} of {F_ * (1 if in_color else C)}" if len(shown) < F_ else f"{F_}"
         headed(picture, f"{drawn} filters of {KH}×{KW}")
         axes = grid(picture, len(shown), columns, cell, TOP)
-        most = float(np.abs(shown).max()) or 1.0
+        most = max(map(abs, limits(shown))) or 1.0
         for one, image in zip(axes, shown, strict=True):
             if in_color:
                 show(one, pixels(_spread(image)), colors)
@@ -82,7 +83,7 @@ def _first_filters(model: Any) -> tuple[np.ndarray, str]:
 
 
 def _spread(image: np.ndarray) -> np.ndarray:
-    low, high = image.min(), image.max()
+    low, high = limits(image)
     return (image - low) / (high - low) if high > low else np.full_like(image, 0.5)
 
 
@@ -127,14 +128,14 @@ def feature_maps(
     """
     shown = single(image, "feature_maps")
     maps = maps_of(model, shown, layer, "feature_maps")
-    low, high = float(maps.min()), float(maps.max())
+    low, high = limits(maps)
     C, H, W = maps.shape
     cell = (0.86, 0.86 * H / W)
     chosen = min(count, C)
     columns = min(columns, chosen + 1)
     alt = (
         f"{chosen} of the {C} maps of {H}x{W} that the layer {layer} makes of an image, values "
-        f"from {low:.4g} to {high:.4g}; the first picture is the image."
+        f"{span_of(maps)}; the first picture is the image."
     )
     with style(dark) as colors:
         from minicnn.plot.picture import headed, new

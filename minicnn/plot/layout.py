@@ -8,6 +8,7 @@ wide as their words, measured with the font itself, so that nothing overlaps wha
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -81,7 +82,9 @@ def text_width(text: str, points: float, bold: bool = False) -> float:
     from matplotlib.textpath import TextToPath
 
     font = FontProperties(family="DejaVu Sans", size=points, weight="bold" if bold else "normal")
-    width, _, _ = TextToPath().get_text_width_height_descent(text, font, False)
+    with warnings.catch_warnings():  # of glyphs that are missing: who draws the words says so
+        warnings.simplefilter("ignore", UserWarning)
+        width, _, _ = TextToPath().get_text_width_height_descent(text, font, False)
     return 1.05 * float(width) / 72  # on screens letters stand on whole pixels and take more
 
 

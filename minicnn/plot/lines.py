@@ -10,6 +10,7 @@ import numpy as np
 from minicnn.errors import ArgumentError, ShapeError
 from minicnn.plot.images import numbers
 from minicnn.plot.style import DASHES, MARKERS, style
+from minicnn.plot.words import legend_label, readable, span_of
 
 if TYPE_CHECKING:
     from minicnn.plot.picture import Picture
@@ -40,7 +41,8 @@ def lines(
     """
     counted = np.asarray(numbers(x)).dtype.kind in "iu"
     across = np.asarray(numbers(x), np.float64)
-    found = {name: np.asarray(numbers(y), np.float64) for name, y in series.items()}
+    found = {readable(name): np.asarray(numbers(y), np.float64) for name, y in series.items()}
+    title, xlabel, ylabel = map(readable, (title, xlabel, ylabel))
     if not 1 <= len(found) <= MOST:
         raise ArgumentError(f"plot.lines: series has {len(found)} lines; give 1 to {MOST}.")
     for name, y in found.items():
@@ -49,7 +51,7 @@ def lines(
                 f"plot.lines: {name!r} is {y.shape}, but x is {across.shape}; pass as many numbers "
                 "as x has, and at least one."
             )
-    spans = [f"{name} from {np.nanmin(y):.4g} to {np.nanmax(y):.4g}" for name, y in found.items()]
+    spans = [f"{name} {span_of(y)}" for name, y in found.items()]
     alt = f"{title or 'Lines'}. Over {across[0]:.4g} to {across[-1]:.4g}: {'; '.join(spans)}."
     with style(dark) as colors:
         from minicnn.plot.picture import headed, margins, new
@@ -60,8 +62,8 @@ def lines(
         for i, (name, y) in enumerate(found.items()):
             count = len(colors.series)
             marker = MARKERS[i] if len(across) <= FEW else ""
-            axes.plot(across, np.where(y > 0, y, np.nan) if log else y, label=name, marker=marker,
-                      markersize=3.5, color=colors.series[i % count],
+            axes.plot(across, np.where(y > 0, y, np.nan) if log else y, label=legend_label(name),
+                      marker=marker, markersize=3.5, color=colors.series[i % count],
                       linestyle=DASHES[(i // count + i) % len(DASHES)])  # fmt: skip
         axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
         if counted:  # there is no epoch 2.5

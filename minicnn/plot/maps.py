@@ -15,6 +15,7 @@ from minicnn.errors import ArgumentError, ShapeError
 from minicnn.plot.images import bare, numbers
 from minicnn.plot.layout import text_width
 from minicnn.plot.style import Theme, style
+from minicnn.plot.words import limits, readable, span_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,8 @@ def maps(
     >>> print(maps({"x": [[1, -1], [0, 2]], "filter": [[1]]}).alt)
     2 maps: x 2x2, numbers from -1 to 2; filter 1x1, numbers from 1 to 1.
     """
-    found = {name: _checked(name, array) for name, array in arrays.items()}
+    found = {readable(name): _checked(name, array) for name, array in arrays.items()}
+    title = readable(title)
     if not 1 <= len(found) <= 32:
         raise ArgumentError(f"plot.maps: arrays has {len(found)} maps; give 1 to 32 of them.")
     rows = _rows(list(found), columns)
@@ -49,7 +51,7 @@ def maps(
     across = sum(widths) + SPACE * (len(widths) - 1)
     width = max(2 * EDGE + across, text_width(title, 12, bold=True) + 2 * EDGE, 2.5)
     height = top + sum(_tall(found, row) for row in rows) + EDGE - SPACE
-    limit = max(float(np.nanmax(np.abs(array), initial=0.0)) for array in found.values())
+    limit = max(max(map(abs, limits(array))) for array in found.values())
     with style(dark) as colors:
         from minicnn.plot.picture import headed, new
 
@@ -145,8 +147,5 @@ def number(value: float) -> str:
 
 
 def _described(found: Mapping[str, np.ndarray]) -> str:
-    parts = [
-        f"{name} {a.shape[0]}x{a.shape[1]}, numbers from {np.nanmin(a):.4g} to {np.nanmax(a):.4g}"
-        for name, a in found.items()
-    ]
+    parts = [f"{name} {a.shape[0]}x{a.shape[1]}, numbers {span_of(a)}" for name, a in found.items()]
     return f"{len(found)} map{'s' if len(found) > 1 else ''}: {'; '.join(parts)}."

@@ -51,7 +51,7 @@ def name_points(axes: Axes, names: Sequence[str], points: Floats, line: str) -> 
         arrow = {"arrowstyle": "-", "color": line, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2.5}
         axes.annotate(
             names[i], tuple(points[i]), fontsize=SIZE, xytext=tuple(center - places[i]),
-            textcoords="offset points", ha="center", va="center",
+            textcoords="offset points", ha="center", va="center", parse_math=False,
             arrowprops=arrow if has_line else None,
         )  # fmt: skip
     return [name for i, name in enumerate(names) if i not in plan]
@@ -76,7 +76,8 @@ def planned(places: Floats, sizes: Floats, frame: Floats) -> dict[int, tuple[Flo
 
 
 def _size(axes: Axes, name: str) -> tuple[float, float]:
-    words = axes.annotate(name, (0.5, 0.5), xycoords="axes fraction", fontsize=SIZE)
+    words = axes.annotate(name, (0.5, 0.5), xycoords="axes fraction", fontsize=SIZE,
+                          parse_math=False)  # fmt: skip
     box = words.get_window_extent()
     words.remove()
     return box.width, box.height

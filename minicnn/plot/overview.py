@@ -17,6 +17,7 @@ from minicnn import models
 from minicnn.errors import ArgumentError
 from minicnn.inspect import Catalogue, catalogue
 from minicnn.plot.style import MARKERS, Theme, style
+from minicnn.plot.words import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -202,7 +203,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _spot(number: int, row: Mapping[str, Any]) -> Spot:
-    name = str(row.get("model", row.get("name", "")))
+    name = readable(row.get("model", row.get("name", "")))
     try:
         sizes = int(row["parameters"]), int(row["multiply_adds"])
         accuracy = row.get("accuracy", row.get("test_accuracy"))

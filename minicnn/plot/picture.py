@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from minicnn.errors import ArgumentError
 from minicnn.plot.style import DOTS_PER_INCH, Theme
@@ -29,6 +31,8 @@ FORMATS = ("png", "svg", "pdf")
 class Picture(Figure):
     """A matplotlib figure with ``title`` and ``alt``, the description for who cannot see it.
 
+    Its texts are drawn letter by letter, also those that you add: there are no formulas in "$".
+
     >>> from minicnn import plot
     >>> plot.window((4, 4), kernel_size=2, stride=2).title
     'A 2x2 window over a 4x4 map'
@@ -36,6 +40,19 @@ class Picture(Figure):
 
     title: str = ""
     alt: str = ""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw with every text as it is: the "$" of a class's name opens no formula."""
+        powers: set[int] = set()  # what matplotlib itself writes as formulas
+        for axes in self.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.get_ticklabels(which="both")  # makes the labels of all ticks
+                if axis.get_scale() == "log":
+                    powers.update(id(t) for t in axis.findobj(Text) if t is not axis.label)
+        for text in self.findobj(Text):
+            if isinstance(text, Text):
+                text.set_parse_math(id(text) in powers)
+        super().draw(renderer)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a file, by its ending a .png, .svg or .pdf; returns its path.

@@ -11,6 +11,7 @@ from minicnn.errors import ArgumentError, ShapeError
 from minicnn.inspect import output_size
 from minicnn.plot.images import numbers
 from minicnn.plot.style import Theme, style
+from minicnn.plot.words import limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,10 +132,10 @@ def _cells(
     x0, y0 = corner
     low = high = 0.0
     if values is not None:
-        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        low, high = limits(values)
     for row, column in np.ndindex(size):
         share = 0.08
-        if values is not None and high > low:
+        if values is not None and high > low and np.isfinite(values[row, column]):
             share = 0.08 + 0.4 * (float(values[row, column]) - low) / (high - low)
         axes.add_patch(Rectangle((x0 + column * CELL, y0 + row * CELL), CELL, CELL,
                                  facecolor="none" if dashed else colors.tint(

@@ -46,7 +46,8 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
 
     Raises
     ------
-    CheckpointError : the disk is full or the folder cannot be written; the old file is untouched.
+    CheckpointError : the disk is full, the folder cannot be written, or ``path`` is a folder; the
+        old file is untouched.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -55,6 +56,11 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     'hello'
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} could not be written: it is a folder; give the path of a file, such as one in "
+            "that folder."
+        )
     temporary = path.with_name(f".{path.name}.tmp")
     state = "The file that was there is untouched" if path.exists() else "Nothing was written"
     try:
