@@ -6,11 +6,12 @@
     python benchmarks/versus.py --python chainer=/path/to/venv/bin/python
 
 Each library runs in a process of its own, because libraries that share one also share its memory,
-its threads and each other's settings. A round asks each process in turn for one step, so that only
-one works at a time and a slow minute of the machine hits all alike. All get the same weights, batch
-and number of threads, idle threads that sleep, and the same settings of the C library's allocator:
-freed memory is kept for the next step. minicnn asks for that itself; `--allocator default` leaves
-the others what they have without it.
+its threads and each other's settings. A round asks each process in turn for one step, or for a
+tenth of a second of short ones, so that only one works at a time and a slow minute of the machine
+hits all alike. A single step of a millisecond would mostly tell how fast a process and its threads
+wake up. All get the same weights, batch and number of threads, idle threads that sleep, and the
+same settings of the C library's allocator: freed memory is kept for the next step. minicnn asks for
+that itself; `--allocator default` leaves the others what they have without it.
 
 Nothing is timed that is not right: the gradients of minicnn are compared with PyTorch's and with
 the truth in float64 (peers/agreement.py), the outputs of all others with minicnn's. Memory is what
@@ -48,6 +49,7 @@ LIBRARIES = ["minicnn", "torch", "compile", "chainer", "mygrad", "dezero", "tiny
 NOTES_ONLY = {"chainer", "mygrad", "dezero", "tinygrad"}  # written by hand for one network
 DEFAULT_PEERS = [name for name in LIBRARIES if name != "compile"]
 MODES = {"training": 0, "inference-1": 1, "inference-32": 32}  # batch; 0 means the network's own
+ROUND = 0.1  # seconds at least that a library works at a time
 WARM_UP = 3  # steps: the first compiles and fills caches, tinygrad records the second
 QUICK = {"networks": ["notes_cnn"], "rounds": 3}
 
@@ -144,19 +146,19 @@ class Comparison:
                 workers[library] = worker
             times: dict[str, list[float]] = {library: [] for library in workers}
             for _ in range(self.options.rounds):
-                for library, answer in self._ask_each(workers, what, "step"):
+                for library, answer in self._ask_each(workers, what, "step", least=ROUND):
                     times[library].append(answer["seconds"])
             memory = dict(self._ask_each(workers, what, "memory"))
         common = {"network": network, "mode": mode, "batch": batch}
         return [common | row(library, times, memory[library]) for library in memory]
 
     def _ask_each(
-        self, workers: dict[str, Worker], what: str, action: str
+        self, workers: dict[str, Worker], what: str, action: str, **arguments: Any
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """One answer of each worker, in turn; one that fails is left out from then on."""
         for library, worker in list(workers.items()):
             try:
-                yield library, worker.ask(action)
+                yield library, worker.ask(action, **arguments)
             except PeerError as error:
                 self._failed(library, what, error)
                 del workers[library]
@@ -218,7 +220,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=LIBRARIES, metavar="library")
     parser.add_argument("--modes", nargs="+", choices=MODES, metavar="mode", default=list(MODES))
     parser.add_argument("--batch", type=int, help="of training; default: the network's own")
-    parser.add_argument("--rounds", type=int, help="steps of each library (default 15)")
+    parser.add_argument("--rounds", type=int, help="turns of each library (default 15)")
     parser.add_argument("--threads", type=int, default=threads.get_num_threads())
     parser.add_argument("--allocator", choices=("keep", "default"), default="keep")
     parser.add_argument(

@@ -55,9 +55,10 @@ def _about(results: dict[str, Any]) -> str:
         f"{results['date']}, {results['processor']}, {results['threads']} threads each, medians of "
         f"{results['rounds']} interleaved rounds. {ALLOCATOR[results['allocator']]}\n\n"
         f"Versions: {'; '.join(names)}.\n\n"
-        "Times are of one step in milliseconds; in brackets that time divided by minicnn's, so "
-        "that above 1 minicnn is faster. Memory is what the process held at most while it stepped, "
-        "less what it held before, in 10^6 bytes; in brackets the whole process at its most."
+        "Times are of one step in milliseconds, the mean of a turn; in brackets that time divided "
+        "by minicnn's, so that above 1 minicnn is faster. Memory is what the process held at most "
+        "while it stepped, less what it held before, in 10^6 bytes; in brackets the whole process "
+        "at its most."
     )
 
 

@@ -53,13 +53,17 @@ RAN_ON_CPU = pytest.StashKey[list[str]]()
 
 @pytest.fixture
 def heard():
-    """Ctrl-C strikes though the tests may run in a shell's background, where it is ignored.
+    """Ctrl-C and its like strike, though a shell's background or ``nohup`` may have them ignored.
 
-    Processes that a test starts hear it too: they inherit that it is ignored, but no handler.
+    Processes that a test starts hear them too: they inherit what is ignored, but no handler.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if hasattr(signal, "SIGHUP"):  # which Windows lacks
+        wanted[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def global_state() -> dict[str, object]:

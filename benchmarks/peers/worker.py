@@ -3,7 +3,8 @@
 The worker says first which versions it runs; then it answers requests, one line each:
 
     {"do": "build", "network": ..., "batch": ..., "training": ..., "threads": ...}  -> {}
-    {"do": "step"}      run one step  -> {"seconds": ...}
+    {"do": "step"}      run one step, or with "least" steps for so many seconds
+                        -> {"seconds": ...}   the mean time of a step
     {"do": "logits"}    without dropout -> {"logits": [[...], ...]}
     {"do": "memory"}    -> {"before": ..., "peak": ...}   bytes resident before the first step; most
     {"do": "quit"}
@@ -67,10 +68,13 @@ class Worker:
         """Load or compile the code of a step, which is no part of the memory of one."""
         self.peer_class(task).step()
 
-    def step(self) -> dict[str, Any]:
-        started = time.perf_counter()
-        self.peer.step()
-        return {"seconds": time.perf_counter() - started}
+    def step(self, least: float = 0.0) -> dict[str, Any]:
+        started, taken, count = time.perf_counter(), 0.0, 0
+        while not count or taken < least:
+            self.peer.step()
+            taken = time.perf_counter() - started
+            count += 1
+        return {"seconds": taken / count}
 
     def logits(self) -> dict[str, Any]:
         return {"logits": self.peer.logits().tolist()}
