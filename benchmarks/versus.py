@@ -9,9 +9,11 @@ Each library runs in a process of its own, because libraries that share one also
 its threads and each other's settings. A round asks each process in turn for one step, or for a
 tenth of a second of short ones, so that only one works at a time and a slow minute of the machine
 hits all alike. A single step of a millisecond would mostly tell how fast a process and its threads
-wake up. All get the same weights, batch and number of threads, idle threads that sleep, and the
-same settings of the C library's allocator: freed memory is kept for the next step. minicnn asks for
-that itself; `--allocator default` leaves the others what they have without it.
+wake up. Before each turn is a pause, because OpenBLAS's idle threads ask for work for a while
+before they sleep, and whoever comes next would share the cores with them. All get the same weights,
+batch and number of threads, idle threads that sleep, and the same settings of the C library's
+allocator: freed memory is kept for the next step. minicnn asks for that itself; `--allocator
+default` leaves the others what they have without it.
 
 Nothing is timed that is not right: the gradients of minicnn are compared with PyTorch's and with
 the truth in float64 (peers/agreement.py), the outputs of all others with minicnn's. Memory is what
@@ -27,6 +29,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,6 +53,7 @@ NOTES_ONLY = {"chainer", "mygrad", "dezero", "tinygrad"}  # written by hand for 
 DEFAULT_PEERS = [name for name in LIBRARIES if name != "compile"]
 MODES = {"training": 0, "inference-1": 1, "inference-32": 32}  # batch; 0 means the network's own
 ROUND = 0.1  # seconds at least that a library works at a time
+PAUSE = 0.1  # seconds before it, in which the threads of the one before stop waiting for work
 WARM_UP = 3  # steps: the first compiles and fills caches, tinygrad records the second
 QUICK = {"networks": ["notes_cnn"], "rounds": 3}
 
@@ -157,6 +161,7 @@ class Comparison:
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """One answer of each worker, in turn; one that fails is left out from then on."""
         for library, worker in list(workers.items()):
+            time.sleep(PAUSE)
             try:
                 yield library, worker.ask(action, **arguments)
             except PeerError as error:
