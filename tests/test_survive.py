@@ -264,6 +264,19 @@ def test_a_signal_in_the_test_after_training(tmp_path, monkeypatch, capsys):
     assert "continue with: minicnn train --resume runs/run" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("heard")
+def test_checkpoints_stay_whatever_became_of_the_settings(tmp_path, monkeypatch):
+    """Somebody deletes config.toml while the run goes on, and then interrupts it."""
+
+    def interrupted(run):
+        (run.folder / "config.toml").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "test", interrupted)
+    assert main(ARGUMENTS) == 130
+    assert list(Path("runs", "run", "checkpoints").iterdir())
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
 def test_a_disk_without_room_for_the_settings_leaves_no_folder(tmp_path):
     """Not even one that stands in the way of the next run of that name."""

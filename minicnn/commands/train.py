@@ -110,7 +110,8 @@ def _interrupted(run: Run) -> str:
 
 def _forget_unbegun(run: Run) -> bool:
     """Remove the new folder of a run whose settings were never written, and tell if it was one."""
-    if not run.writes or (run.folder / "config.toml").exists():
+    has_trained = any((run.folder / "checkpoints").glob("*"))  # whatever became of config.toml
+    if not run.writes or has_trained or (run.folder / "config.toml").exists():
         return False
     shutil.rmtree(run.folder, ignore_errors=True)
     return True
